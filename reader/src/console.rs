@@ -1,0 +1,93 @@
+//! Console blocks: what a reader types, and what the programs answer.
+
+use crate::Block;
+
+/// A parsed console block. What the test of the transcripts does with each step is said there,
+/// in `snippets/tests/transcripts.rs`.
+#[derive(Debug)]
+pub struct Console {
+    /// The line of the fence in the page, counted from 1.
+    pub line: usize,
+    /// Whether the next console block of the page happens while this one still runs
+    /// (`console,background`).
+    pub background: bool,
+    pub steps: Vec<Step>,
+}
+
+/// What one line of a console block asks for, and the lines that are to be printed then.
+#[derive(Debug)]
+pub struct Step {
+    pub action: Action,
+    /// The line in the page of the first line of `output`, counted from 1.
+    pub line: usize,
+    /// The printed lines that the page shows.
+    pub output: Vec<String>,
+}
+
+/// What happens before the output of a [`Step`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing: the block goes on in the terminal of the running program.
+    Continue,
+    /// `$ cargo run --bin NAME`, with the arguments after `--`.
+    Start { bin: String, arguments: Vec<String> },
+    /// `$ curl ...`: the whole command, for the shell.
+    Shell(String),
+    /// `$ echo $?`: the exit status of the program that was stopped last.
+    Status,
+    /// `^C`: Ctrl+C in the terminal of the running program.
+    Interrupt,
+}
+
+impl Console {
+    /// Parses a `console` block.
+    ///
+    /// # Errors
+    ///
+    /// The line in the page that cannot be executed, and why.
+    pub fn parse(block: &Block) -> Result<Console, (usize, String)> {
+        let mut steps: Vec<Step> = Vec::new();
+        for (index, text) in block.text.lines().enumerate() {
+            let line = block.line + 1 + index;
+            let action = if let Some(command) = text.strip_prefix("$ ") {
+                command_action(command).map_err(|message| (line, message))?
+            } else if text == "^C" {
+                Action::Interrupt
+            } else {
+                if steps.is_empty() {
+                    steps.push(Step {
+                        action: Action::Continue,
+                        line,
+                        output: Vec::new(),
+                    });
+                }
+                steps.last_mut().unwrap().output.push(text.to_owned());
+                continue;
+            };
+            steps.push(Step { action, line: line + 1, output: Vec::new() });
+        }
+        let background = block.fence == "console,background";
+        Ok(Console { line: block.line, background, steps })
+    }
+}
+
+fn command_action(command: &str) -> Result<Action, String> {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    match words[..] {
+        ["cargo", "run", "--bin", bin, ref rest @ ..] => {
+            let arguments = match rest {
+                ["--", arguments @ ..] => arguments,
+                rest => rest,
+            };
+            let arguments =
+                arguments.iter().map(|argument| argument.to_string()).collect();
+            Ok(Action::Start { bin: bin.to_owned(), arguments })
+        }
+        ["echo", "$?"] => Ok(Action::Status),
+        ["curl", ..] => Ok(Action::Shell(command.to_owned())),
+        _ => Err(format!(
+            "`{command}` cannot be executed: a console block runs `cargo run --bin NAME`, \
+             `curl ...` and `echo $?`. Show another command in an `sh` block"
+        )),
+    }
+}

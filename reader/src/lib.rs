@@ -1,0 +1,497 @@
+//! Reads the book the way mdBook renders it.
+//!
+//! [`Book::read`] loads the book with mdBook's own library, expands its includes, and hands out
+//! every code block with the text that the site shows, hidden lines included, and the place in
+//! the sources where that text was written. It is strict where mdBook is lenient: what mdBook
+//! would only log, or silently leave out, is a [`Defect`] here. To add a rule, add it to
+//! `blocks` (a rule about one block) or to `programs` (a rule about snippets/), and a broken
+//! page to `tests/defects.rs` that shows its message.
+
+mod console;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+use std::sync::LazyLock;
+
+use mdbook_driver::MDBook;
+use mdbook_driver::book::BookItem;
+use mdbook_driver::builtin_renderers::MarkdownRenderer;
+use mdbook_markdown::pulldown_cmark::{
+    CodeBlockKind, Event, Options, Parser, Tag, TagEnd,
+};
+use regex::Regex;
+
+pub use console::{Action, Console, Step};
+
+/// The fences that a page may use. The first word names the language, the rest says what is done
+/// with the block.
+const FENCES: [&str; 11] = [
+    "rust",
+    "rust,no_run",
+    "console",
+    "console,background",
+    "sh",
+    "toml",
+    "json",
+    "yaml",
+    "ini",
+    "http",
+    "text",
+];
+
+static DIRECTIVE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\{\{\s*#\s*([a-z_]+)\s+([^}]*?)\s*\}\}").unwrap());
+static ANCHOR: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"ANCHOR(?:_END)?:\s*([\w-]+)").unwrap());
+
+/// A whole book without defects: the pages that SUMMARY.md lists, in its order.
+#[derive(Debug)]
+pub struct Book {
+    pub pages: Vec<Page>,
+}
+
+/// One page of the book.
+#[derive(Debug)]
+pub struct Page {
+    /// The path from the root of the repository, `src/server/echo.md`.
+    pub path: String,
+    /// The Markdown as it was written, before mdBook expands it.
+    pub source: String,
+    /// The code blocks of the page, from top to bottom.
+    pub blocks: Vec<Block>,
+}
+
+/// One fenced code block.
+#[derive(Debug)]
+pub struct Block {
+    /// The page it stands on, `src/server/echo.md`.
+    pub page: String,
+    /// The line of its fence in the page, counted from 1.
+    pub line: usize,
+    /// The whole info string, `rust,no_run`.
+    pub fence: String,
+    /// What mdBook renders: includes expanded, hidden lines still behind their `# `.
+    pub text: String,
+    /// The file where the text was written: the page, or the program that it includes.
+    pub origin: String,
+    /// The text without the `# ` of hidden lines. Padded with blank lines so that each line has
+    /// the number that it has in `origin`.
+    pub program: String,
+}
+
+impl Block {
+    /// The name of the test that holds this block true: page and line,
+    /// `server_echo_line_42` for the block at `src/server/echo.md:42`.
+    pub fn test_name(&self) -> String {
+        format!("{}_line_{}", self.page_name(), self.line)
+    }
+
+    /// The page as a Rust identifier, `server_echo` for `src/server/echo.md`.
+    pub fn page_name(&self) -> String {
+        let page = self.page.trim_start_matches("src/").trim_end_matches(".md");
+        page.replace(|c: char| !c.is_ascii_alphanumeric(), "_").to_lowercase()
+    }
+
+    /// Whether it is a block of Rust, which becomes a doctest.
+    pub fn is_rust(&self) -> bool {
+        self.fence.starts_with("rust")
+    }
+}
+
+/// Something wrong in the sources of the book: where, what, and the mend.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Defect {
+    /// The path from the root of the repository.
+    pub file: String,
+    /// The line in that file, counted from 1.
+    pub line: usize,
+    /// What is wrong; and what to do about it.
+    pub message: String,
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file, self.line, self.message)
+    }
+}
+
+impl Book {
+    /// Reads the book in `root`, the folder of book.toml.
+    ///
+    /// # Errors
+    ///
+    /// Every defect of the book, sorted by file and line.
+    pub fn read(root: &Path) -> Result<Book, Vec<Defect>> {
+        let summary = |message: String| {
+            vec![Defect { file: "src/SUMMARY.md".to_owned(), line: 1, message }]
+        };
+        let mut defects = Defects::default();
+        let source =
+            MDBook::load(root).map_err(|error| summary(format!("{error:#}")))?;
+        // Includes of missing files and anchors are looked for in the page, before mdBook
+        // replaces them by nothing: its own report is only a line in its log.
+        let mut pages = Vec::new();
+        for (path, source) in chapters(source.iter()) {
+            defects.directives(root, &path, &source);
+            pages.push((path, source));
+        }
+        defects.unlisted(root, &pages);
+        let (rendered, _) = source
+            .preprocess_book(&MarkdownRenderer::new())
+            .map_err(|error| summary(format!("{error:#}")))?;
+        let pages: Vec<Page> = pages
+            .into_iter()
+            .zip(chapters(rendered.iter()))
+            .map(|((path, source), (_, rendered))| {
+                let blocks = defects.blocks(root, &path, &source, &rendered);
+                Page { path, source, blocks }
+            })
+            .collect();
+        defects.programs(root, &pages);
+        if defects.0.is_empty() {
+            Ok(Book { pages })
+        } else {
+            Err(defects.0.into_iter().collect())
+        }
+    }
+
+    /// The code blocks of all pages, in the order of the book.
+    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+        self.pages.iter().flat_map(|page| &page.blocks)
+    }
+}
+
+impl Page {
+    /// The console blocks of the page, parsed, from top to bottom.
+    pub fn consoles(&self) -> Vec<Console> {
+        let consoles =
+            self.blocks.iter().filter(|block| block.fence.starts_with("console"));
+        consoles
+            .map(|block| Console::parse(block).expect("Book::read has parsed it"))
+            .collect()
+    }
+
+    /// The links of the page: the line of each, and where it points to.
+    pub fn links(&self) -> Vec<(usize, String)> {
+        parse(&self.source)
+            .filter_map(|(event, at)| match event {
+                Event::Start(
+                    Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. },
+                ) => Some((line_at(&self.source, at.start), dest_url.into_string())),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+/// The programs of the book: each `[[bin]]` of snippets/Cargo.toml, name and path
+/// (`snippets/server/echo.rs`). Empty where there is no such manifest.
+pub fn bins(root: &Path) -> BTreeMap<String, String> {
+    let manifest =
+        fs::read_to_string(root.join("snippets/Cargo.toml")).unwrap_or_default();
+    let manifest: toml::Table = manifest.parse().unwrap_or_default();
+    let bins =
+        manifest.get("bin").and_then(toml::Value::as_array).into_iter().flatten();
+    bins.filter_map(|bin| {
+        let path = format!("snippets/{}", bin.get("path")?.as_str()?);
+        Some((bin.get("name")?.as_str()?.to_owned(), path))
+    })
+    .collect()
+}
+
+#[derive(Default)]
+struct Defects(BTreeSet<Defect>);
+
+impl Defects {
+    fn add(&mut self, file: &str, line: usize, message: impl Into<String>) {
+        self.0.insert(Defect {
+            file: file.to_owned(),
+            line,
+            message: message.into(),
+        });
+    }
+
+    /// The `{{#...}}` of a page: each must name a file and an anchor that exist.
+    fn directives(&mut self, root: &Path, page: &str, source: &str) {
+        for found in DIRECTIVE.captures_iter(source) {
+            let line = line_at(source, found.get(0).unwrap().start());
+            let (kind, argument) = (&found[1], &found[2]);
+            if kind == "title" {
+                continue;
+            }
+            if kind != "include" && kind != "rustdoc_include" {
+                self.add(page, line, format!("{{{{#{kind}}}}} is not used in this book: show a program by {{{{#rustdoc_include}}}}"));
+                continue;
+            }
+            let (file, anchor) = argument.split_once(':').unwrap_or((argument, ""));
+            let path = resolve(page, file);
+            let Ok(text) = fs::read_to_string(root.join(&path)) else {
+                self.add(page, line, format!("there is no file {path} to include: mend the path, which starts at the folder of the page"));
+                continue;
+            };
+            let anchors: BTreeSet<&str> = ANCHOR
+                .captures_iter(&text)
+                .map(|found| found.get(1).unwrap().as_str())
+                .collect();
+            let known = || {
+                let known: Vec<_> = anchors.iter().copied().collect();
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            };
+            if anchor.starts_with(|c: char| c.is_ascii_digit() || c == ':') {
+                self.add(page, line, format!("includes lines of {path} by number, which drift: name an anchor (there: {})", known()));
+            } else if anchor.is_empty() && path.ends_with(".rs") {
+                self.add(page, line, format!("includes all of {path}, anchor comments too: name an anchor (there: {})", known()));
+            } else if !anchor.is_empty() && !anchors.contains(anchor) {
+                self.add(page, line, format!("{path} has no anchor `{anchor}` (there: {}): mend the name, or add `// ANCHOR: {anchor}` and `// ANCHOR_END: {anchor}`", known()));
+            }
+        }
+    }
+
+    /// Each Markdown file in src/ must be a page of the book.
+    fn unlisted(&mut self, root: &Path, pages: &[(String, String)]) {
+        for file in files(root, "src", "md") {
+            if file != "src/SUMMARY.md"
+                && !pages.iter().any(|(path, _)| *path == file)
+            {
+                self.add(&file, 1, "SUMMARY.md does not list this page, so nobody reads it and nothing tests it: add it there");
+            }
+        }
+    }
+
+    /// The code blocks of a page, their text as rendered and their lines as written.
+    fn blocks(
+        &mut self,
+        root: &Path,
+        page: &str,
+        source: &str,
+        rendered: &str,
+    ) -> Vec<Block> {
+        if self.0.iter().any(|defect| defect.file == page) {
+            // An include is broken: what mdBook makes of it is not worth a look.
+            return Vec::new();
+        }
+        let written = code_blocks(source);
+        let shown = code_blocks(rendered);
+        if written.len() != shown.len() {
+            self.add(page, 1, "a file that this page includes has code fences of its own: include code, not Markdown");
+            return Vec::new();
+        }
+        let mut blocks = Vec::new();
+        for (written, shown) in written.into_iter().zip(shown) {
+            let CodeBlock { line, fence, text: raw } = written;
+            let text = shown.text;
+            let before = self.0.len();
+            if fence.contains("ignore") {
+                self.add(page, line, "`ignore` means that nothing tests this block: let it compile (`rust,no_run`) or run (`rust`)");
+            } else if fence.contains("compile_fail") || fence.contains("should_panic")
+            {
+                self.add(page, line, format!("`{fence}`: skeptic passes such a block whatever it says. Show the error of a compile-fail test instead, in a `text` block"));
+            } else if fence.is_empty() {
+                self.add(page, line, "a code block without a language is not tested: say `rust`, or `text` if it is neither code nor data");
+            } else if !FENCES.contains(&fence.as_str()) {
+                self.add(
+                    page,
+                    line,
+                    format!(
+                        "unknown fence `{fence}`: this book knows {}",
+                        FENCES.join(" | ")
+                    ),
+                );
+            }
+            let rust = fence.starts_with("rust");
+            let blank =
+                |line: &str| line.trim().is_empty() || rust && hidden(line).is_some();
+            if text.lines().all(blank) {
+                self.add(
+                    page,
+                    line,
+                    "this block is empty: give it text, or remove it",
+                );
+            }
+            let mut block = Block {
+                page: page.to_owned(),
+                line,
+                origin: page.to_owned(),
+                program: String::new(),
+                fence,
+                text,
+            };
+            if block.is_rust() {
+                self.rust(root, &mut block, &raw);
+            } else if block.fence.starts_with("console")
+                && let Err((line, message)) = Console::parse(&block)
+            {
+                self.add(page, line, message);
+            }
+            if self.0.len() == before {
+                blocks.push(block);
+            }
+        }
+        blocks
+    }
+
+    /// Fills in the program of a Rust block, and where it was written.
+    fn rust(&mut self, root: &Path, block: &mut Block, raw: &str) {
+        let included = DIRECTIVE
+            .captures(raw.trim())
+            .filter(|found| &found[1] == "rustdoc_include" && found[0] == *raw.trim())
+            .map(|found| resolve(&block.page, found[2].split(':').next().unwrap()))
+            .and_then(|path| {
+                Some((fs::read_to_string(root.join(&path)).ok()?, path))
+            });
+        let mut lines = block.text.lines();
+        let mut program: Vec<&str> = Vec::new();
+        if let Some((source, path)) = included {
+            for (index, line) in source.lines().enumerate() {
+                if hidden(line).is_some() {
+                    self.add(&path, index + 1, "mdBook hides a line that starts with `# `: write this line differently");
+                }
+                // mdBook leaves the anchor comments out. A blank line in the place of each
+                // keeps the numbers of the other lines.
+                let shown = if ANCHOR.is_match(line) {
+                    ""
+                } else {
+                    lines.next().unwrap_or("")
+                };
+                program.push(hidden(shown).unwrap_or(shown));
+            }
+            block.origin = path;
+        } else {
+            program.resize(block.line, "");
+            for line in lines {
+                if line.trim_start().starts_with("##") {
+                    self.add(&block.page, block.line, "a line starts with `##`, which mdBook and skeptic read differently: write it without");
+                }
+                program.push(hidden(line).unwrap_or(line));
+            }
+        }
+        block.program = program.join("\n") + "\n";
+        if block.program.contains("\"####") {
+            self.add(&block.page, block.line, "the block holds `\"####`, which ends the string that skeptic puts it in: use fewer `#`");
+        }
+        if !Regex::new(r"\bfn main\s*\(").unwrap().is_match(&block.program) {
+            self.add(&block.page, block.line, "the block has no `fn main`: add a hidden line `# fn main() {}`, or hidden lines around it that make it run");
+        }
+    }
+
+    /// Each program must be a bin, and each must be shown on a page.
+    fn programs(&mut self, root: &Path, pages: &[Page]) {
+        let bins = bins(root);
+        for file in files(root, "snippets", "rs") {
+            if file.starts_with("snippets/tests/") {
+                continue;
+            }
+            if !bins.values().any(|path| *path == file) {
+                self.add(&file, 1, format!("this program is not compiled: add a `[[bin]]` with `path = \"{}\"` to snippets/Cargo.toml", &file["snippets/".len()..]));
+            }
+            let shown = pages.iter().any(|page| {
+                let mut directives = DIRECTIVE.captures_iter(&page.source);
+                directives.any(|found| {
+                    resolve(&page.path, found[2].split(':').next().unwrap()) == file
+                })
+            });
+            if !shown {
+                self.add(&file, 1, "no page shows this program: include it in a page by {{#rustdoc_include}}, or remove it");
+            }
+        }
+    }
+}
+
+/// What a hidden line holds: the text behind its `# `, indentation kept. None for a line that
+/// readers see.
+fn hidden(line: &str) -> Option<&str> {
+    let text = line.trim_start();
+    if text == "#" { Some("") } else { text.strip_prefix("# ") }
+}
+
+struct CodeBlock {
+    line: usize,
+    fence: String,
+    text: String,
+}
+
+fn code_blocks(markdown: &str) -> Vec<CodeBlock> {
+    let mut blocks: Vec<CodeBlock> = Vec::new();
+    let mut open = false;
+    for (event, at) in parse(markdown) {
+        match event {
+            Event::Start(Tag::CodeBlock(kind)) => {
+                let fence = match kind {
+                    CodeBlockKind::Fenced(fence) => fence.replace(' ', ""),
+                    CodeBlockKind::Indented => String::new(),
+                };
+                let line = line_at(markdown, at.start);
+                blocks.push(CodeBlock { line, fence, text: String::new() });
+                open = true;
+            }
+            Event::Text(text) if open => {
+                blocks.last_mut().unwrap().text.push_str(&text)
+            }
+            Event::End(TagEnd::CodeBlock) => open = false,
+            _ => {}
+        }
+    }
+    blocks
+}
+
+fn parse(
+    markdown: &str,
+) -> impl Iterator<Item = (Event<'_>, std::ops::Range<usize>)> {
+    Parser::new_ext(markdown, Options::ENABLE_TABLES | Options::ENABLE_FOOTNOTES)
+        .into_offset_iter()
+}
+
+/// The line, counted from 1, of the byte `at`.
+fn line_at(text: &str, at: usize) -> usize {
+    text[..at].matches('\n').count() + 1
+}
+
+/// The path from the root of the repository of a file that `page` includes or links to, as it is
+/// written there: relative to the folder of the page.
+pub fn resolve(page: &str, file: &str) -> String {
+    let mut path = PathBuf::new();
+    for part in Path::new(page).parent().unwrap().join(file).components() {
+        match part {
+            Component::ParentDir => drop(path.pop()),
+            part => path.push(part),
+        }
+    }
+    slashed(&path)
+}
+
+/// The files below `root/folder` with this ending, as paths from the root, sorted.
+fn files(root: &Path, folder: &str, ending: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == ending) {
+                found.push(slashed(path.strip_prefix(root).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The chapters of a book that have a page: its path from the root, and its text.
+fn chapters<'a>(
+    items: impl Iterator<Item = &'a BookItem>,
+) -> impl Iterator<Item = (String, String)> {
+    items.filter_map(|item| match item {
+        BookItem::Chapter(chapter) => {
+            let path = Path::new("src").join(chapter.source_path.as_ref()?);
+            Some((slashed(&path), chapter.content.clone()))
+        }
+        _ => None,
+    })
+}
+
+fn slashed(path: &Path) -> String {
+    path.to_string_lossy().replace('\\', "/")
+}

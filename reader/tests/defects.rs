@@ -1,0 +1,282 @@
+//! What `Book::read` says of a broken book: one broken page a test, and the exact message.
+
+use std::fs;
+use std::path::Path;
+
+use reader::Book;
+use tempfile::TempDir;
+
+/// A whole book: one page, which shows one program. The tests break it.
+const BOOK: [(&str, &str); 5] = [
+    ("book.toml", "[book]\ntitle = \"A book\"\n[build]\ncreate-missing = false\n"),
+    ("src/SUMMARY.md", "# Summary\n\n- [Page](server/page.md)\n"),
+    ("src/server/page.md", PAGE),
+    ("snippets/Cargo.toml", "[[bin]]\nname = \"page\"\npath = \"server/page.rs\"\n"),
+    ("snippets/server/page.rs", PROGRAM),
+];
+
+const PAGE: &str = "\
+# Page
+
+```rust,no_run
+{{#rustdoc_include ../../snippets/server/page.rs:body}}
+```
+
+```console
+$ cargo run --bin page
+hello
+```
+";
+
+const PROGRAM: &str = "\
+// ANCHOR: program
+fn main() {
+    // ANCHOR: body
+    println!(\"hello\");
+    // ANCHOR_END: body
+}
+// ANCHOR_END: program
+";
+
+/// The book with some files replaced by, or added to, those in `changes`.
+fn book(changes: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (path, text) in BOOK.iter().chain(changes) {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+/// The book with more text at the end of its page, which begins at line 11.
+fn page(more: &str) -> TempDir {
+    book(&[("src/server/page.md", &format!("{PAGE}{more}"))])
+}
+
+#[track_caller]
+fn assert_defects(book: TempDir, expected: &[&str]) {
+    let defects = Book::read(book.path()).expect_err("the book is broken");
+    let defects: Vec<String> = defects.iter().map(ToString::to_string).collect();
+    assert_eq!(defects, expected);
+}
+
+fn read(root: &Path) -> Book {
+    Book::read(root).unwrap_or_else(|defects| panic!("{defects:?}"))
+}
+
+#[test]
+fn a_whole_book_has_no_defect() {
+    let folder = book(&[]);
+    let book = read(folder.path());
+    let block = &book.pages[0].blocks[0];
+    assert_eq!(block.test_name(), "server_page_line_3");
+    assert_eq!(block.origin, "snippets/server/page.rs");
+    assert_eq!(block.text, "# fn main() {\n    println!(\"hello\");\n# }\n");
+    // As in the file, where line 4 prints; the anchor comments are blank.
+    assert_eq!(block.program, "\nfn main() {\n\n    println!(\"hello\");\n\n}\n\n");
+}
+
+#[test]
+fn a_block_of_the_page_keeps_its_lines() {
+    let folder = page("\n```rust\n# fn main() {\nlet x = 1;\n#\n# }\n```\n");
+    let block = &read(folder.path()).pages[0].blocks[2];
+    assert_eq!((block.line, block.origin.as_str()), (12, "src/server/page.md"));
+    let lines: Vec<&str> = block.program.lines().collect();
+    assert_eq!(lines[12..], ["fn main() {", "let x = 1;", "", "}"]);
+    assert!(lines[..12].iter().all(|line| line.is_empty()));
+}
+
+#[test]
+fn a_missing_include_file() {
+    assert_defects(
+        page(
+            "\n```rust\n{{#rustdoc_include ../../snippets/server/pgae.rs:body}}\n```\n",
+        ),
+        &[
+            "src/server/page.md:13: there is no file snippets/server/pgae.rs to include: mend the path, which starts at the folder of the page",
+        ],
+    );
+}
+
+#[test]
+fn a_misspelt_anchor() {
+    assert_defects(
+        page(
+            "\n```rust,no_run\n{{#rustdoc_include ../../snippets/server/page.rs:bodyx}}\n```\n",
+        ),
+        &[
+            "src/server/page.md:13: snippets/server/page.rs has no anchor `bodyx` (there: body, program): mend the name, or add `// ANCHOR: bodyx` and `// ANCHOR_END: bodyx`",
+        ],
+    );
+}
+
+#[test]
+fn an_include_by_line_numbers() {
+    assert_defects(
+        page(
+            "\n```rust,no_run\n{{#rustdoc_include ../../snippets/server/page.rs:2:4}}\n```\n",
+        ),
+        &[
+            "src/server/page.md:13: includes lines of snippets/server/page.rs by number, which drift: name an anchor (there: body, program)",
+        ],
+    );
+}
+
+#[test]
+fn an_include_of_a_whole_program() {
+    assert_defects(
+        page(
+            "\n```rust,no_run\n{{#rustdoc_include ../../snippets/server/page.rs}}\n```\n",
+        ),
+        &[
+            "src/server/page.md:13: includes all of snippets/server/page.rs, anchor comments too: name an anchor (there: body, program)",
+        ],
+    );
+}
+
+#[test]
+fn an_include_by_another_directive() {
+    assert_defects(
+        page("\n{{#playground ../../snippets/server/page.rs}}\n"),
+        &[
+            "src/server/page.md:12: {{#playground}} is not used in this book: show a program by {{#rustdoc_include}}",
+        ],
+    );
+}
+
+#[test]
+fn an_empty_block() {
+    assert_defects(
+        page("\n```toml\n```\n"),
+        &["src/server/page.md:12: this block is empty: give it text, or remove it"],
+    );
+}
+
+#[test]
+fn a_block_with_hidden_lines_alone() {
+    assert_defects(
+        page("\n```rust\n# fn main() {}\n```\n"),
+        &["src/server/page.md:12: this block is empty: give it text, or remove it"],
+    );
+}
+
+#[test]
+fn an_ignored_block() {
+    assert_defects(
+        page("\n```rust,ignore\nfn main() {}\n```\n"),
+        &[
+            "src/server/page.md:12: `ignore` means that nothing tests this block: let it compile (`rust,no_run`) or run (`rust`)",
+        ],
+    );
+}
+
+#[test]
+fn a_block_that_should_fail() {
+    assert_defects(
+        page("\n```rust,compile_fail\nfn main() {}\n```\n"),
+        &[
+            "src/server/page.md:12: `rust,compile_fail`: skeptic passes such a block whatever it says. Show the error of a compile-fail test instead, in a `text` block",
+        ],
+    );
+}
+
+#[test]
+fn a_fence_without_a_language() {
+    assert_defects(
+        page("\n```\nlet x = 1;\n```\n"),
+        &[
+            "src/server/page.md:12: a code block without a language is not tested: say `rust`, or `text` if it is neither code nor data",
+        ],
+    );
+}
+
+#[test]
+fn an_unknown_fence() {
+    assert_defects(
+        page("\n```rs\nfn main() {}\n```\n"),
+        &[
+            "src/server/page.md:12: unknown fence `rs`: this book knows rust | rust,no_run | console | console,background | sh | toml | json | yaml | ini | http | text",
+        ],
+    );
+}
+
+#[test]
+fn a_block_without_main() {
+    assert_defects(
+        page("\n```rust\nlet x = 1;\n```\n"),
+        &[
+            "src/server/page.md:12: the block has no `fn main`: add a hidden line `# fn main() {}`, or hidden lines around it that make it run",
+        ],
+    );
+}
+
+#[test]
+fn a_line_with_two_hashes() {
+    assert_defects(
+        page("\n```rust\n## [derive(Debug)]\nfn main() {}\n```\n"),
+        &[
+            "src/server/page.md:12: a line starts with `##`, which mdBook and skeptic read differently: write it without",
+        ],
+    );
+}
+
+#[test]
+fn a_line_of_a_program_that_looks_hidden() {
+    let program = PROGRAM.replace("hello", "\n# hello");
+    assert_defects(
+        book(&[("snippets/server/page.rs", &program)]),
+        &[
+            "snippets/server/page.rs:5: mdBook hides a line that starts with `# `: write this line differently",
+        ],
+    );
+}
+
+#[test]
+fn a_block_that_ends_the_string_of_skeptic() {
+    assert_defects(
+        page("\n```rust\nfn main() { r####\"a\"####; }\n```\n"),
+        &[
+            "src/server/page.md:12: the block holds `\"####`, which ends the string that skeptic puts it in: use fewer `#`",
+        ],
+    );
+}
+
+#[test]
+fn a_command_that_cannot_be_executed() {
+    assert_defects(
+        page("\n```console\n$ curl http://127.0.0.1:3000\n$ kubectl get pods\n```\n"),
+        &[
+            "src/server/page.md:14: `kubectl get pods` cannot be executed: a console block runs `cargo run --bin NAME`, `curl ...` and `echo $?`. Show another command in an `sh` block",
+        ],
+    );
+}
+
+#[test]
+fn an_unlisted_page() {
+    assert_defects(
+        book(&[("src/server/other.md", "# Other\n")]),
+        &[
+            "src/server/other.md:1: SUMMARY.md does not list this page, so nobody reads it and nothing tests it: add it there",
+        ],
+    );
+}
+
+#[test]
+fn a_page_that_is_not_there() {
+    let defects = Book::read(book(&[("src/SUMMARY.md", "- [Page](no.md)\n")]).path())
+        .expect_err("the page is missing");
+    assert_eq!(defects[0].file, "src/SUMMARY.md");
+    assert!(defects[0].message.contains("no.md"), "{}", defects[0]);
+}
+
+#[test]
+fn an_orphan_program() {
+    assert_defects(
+        book(&[("snippets/server/orphan.rs", "fn main() {}\n")]),
+        &[
+            "snippets/server/orphan.rs:1: no page shows this program: include it in a page by {{#rustdoc_include}}, or remove it",
+            "snippets/server/orphan.rs:1: this program is not compiled: add a `[[bin]]` with `path = \"server/orphan.rs\"` to snippets/Cargo.toml",
+        ],
+    );
+}
