@@ -1,0 +1,143 @@
+//! The book as a whole: it renders, its links lead somewhere, its versions are those of
+//! Cargo.lock. `SNAPSHOTS=overwrite cargo test --test book` writes the locked versions into the
+//! pages and the README.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use mdbook_driver::MDBook;
+use reader::{Book, resolve};
+use regex::{Captures, Regex};
+use snapbox::Assert;
+use snapbox::data::Data;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn book() -> Book {
+    Book::read(root()).unwrap_or_else(|defects| panic!("{defects:?}"))
+}
+
+/// The version of each crate in Cargo.lock.
+fn locked() -> BTreeMap<String, String> {
+    let lock: toml::Table =
+        fs::read_to_string(root().join("Cargo.lock")).unwrap().parse().unwrap();
+    let packages = lock["package"].as_array().unwrap().iter();
+    let text = |value: &toml::Value| value.as_str().unwrap().to_owned();
+    packages
+        .map(|package| (text(&package["name"]), text(&package["version"])))
+        .collect()
+}
+
+/// The text with each version `1.2.3` replaced by the locked one of the crate that is named before
+/// it on its line. mdBook's is that of the library behind build.rs. Sections of RFCs are left alone.
+fn with_locked_versions(file: &str, text: &str) -> String {
+    let locked = locked();
+    let number = Regex::new(r"\b\d+(\.\d+)+\b").unwrap();
+    let lines = text.lines().enumerate().map(|(index, line)| {
+        let replaced = number.replace_all(line, |found: &Captures| {
+            let found = found.get(0).unwrap();
+            let written = found.as_str().to_owned();
+            if written.matches('.').count() != 2 {
+                return written;
+            }
+            let no_name = |c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_');
+            for word in line[..found.start()].rsplit(no_name) {
+                let name = word.to_lowercase();
+                if name.starts_with("section") {
+                    return written;
+                }
+                let name = if name == "mdbook" { "mdbook-driver" } else { &name };
+                if let Some(version) = locked.get(name) {
+                    return version.clone();
+                }
+            }
+            panic!(
+                "{file}:{}: the version {written} stands alone: name its crate before it on the line, or say `1.2` only",
+                index + 1
+            )
+        });
+        format!("{replaced}\n")
+    });
+    lines.collect()
+}
+
+#[test]
+fn versions_are_the_locked_ones() {
+    let pages = book().pages.into_iter().map(|page| page.path);
+    for file in pages.chain(["README.md".to_owned(), "CONTRIBUTING.md".to_owned()]) {
+        let path = root().join(&file);
+        let text = with_locked_versions(&file, &fs::read_to_string(&path).unwrap());
+        let expected = Data::read_from(&path, None).raw();
+        Assert::new().action_env("SNAPSHOTS").eq(text, expected);
+    }
+}
+
+#[test]
+fn the_introduction_names_the_versions() {
+    let introduction =
+        fs::read_to_string(root().join("src/introduction.md")).unwrap();
+    let locked = locked();
+    for name in ["hyper", "hyper-util", "http-body-util", "tokio"] {
+        let row = Regex::new(&format!(
+            r"(?m)^\| \[{name}\]\(\S*\) \| {} \|$",
+            locked[name]
+        ));
+        assert!(
+            row.unwrap().is_match(&introduction),
+            "src/introduction.md: its table has no row for {name} {}",
+            locked[name]
+        );
+    }
+}
+
+/// The ids in the page that mdBook renders for `src/PAGE.md`.
+fn ids(rendered: &Path, page: &str) -> BTreeSet<String> {
+    let html =
+        rendered.join(page.strip_prefix("src/").unwrap()).with_extension("html");
+    let html = fs::read_to_string(html).unwrap();
+    let id = Regex::new(r#"\sid="([^"]*)""#).unwrap();
+    id.captures_iter(&html).map(|found| found[1].to_owned()).collect()
+}
+
+#[test]
+fn links_lead_to_pages_and_fragments() {
+    let rendered = tempfile::tempdir().unwrap();
+    let mut renderer = MDBook::load(root()).unwrap();
+    renderer.config.build.build_dir = rendered.path().to_owned();
+    renderer.build().unwrap();
+
+    let book = book();
+    let pages: BTreeMap<&str, BTreeSet<String>> = book
+        .pages
+        .iter()
+        .map(|page| (&*page.path, ids(rendered.path(), &page.path)))
+        .collect();
+    let mut broken = Vec::new();
+    for page in &book.pages {
+        for (line, link) in page.links() {
+            if link.contains("://") {
+                continue;
+            }
+            let (path, fragment) = link.split_once('#').unwrap_or((&link, ""));
+            let target = if path.is_empty() {
+                page.path.clone()
+            } else {
+                resolve(&page.path, path)
+            };
+            let place = format!("{}:{line}", page.path);
+            match pages.get(&*target) {
+                None => broken.push(format!(
+                    "{place}: the book has no page {target}: mend the link {link}"
+                )),
+                Some(ids) if !fragment.is_empty() && !ids.contains(fragment) => {
+                    broken.push(format!("{place}: {target} has no heading #{fragment}: mend the link {link}"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
