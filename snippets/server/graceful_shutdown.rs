@@ -1,0 +1,153 @@
+// ANCHOR: program
+//! A server that, told to stop, finishes the requests it is handling.
+
+use std::convert::Infallible;
+use std::env;
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::process::{self, ExitCode};
+use std::time::Duration;
+
+use http_body_util::channel::Channel;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+// ANCHOR: limits
+/// How long a client may take to send a request head.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long requests may go on after the signal.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+// ANCHOR_END: limits
+
+async fn handle(
+    request: Request<Incoming>,
+) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
+    println!("{} {}", request.method(), request.uri().path());
+    let body = match request.uri().path() {
+        "/slow" => {
+            sleep(Duration::from_secs(2)).await;
+            Full::from("slow, but whole\n").boxed()
+        }
+        "/endless" => endless().boxed(),
+        _ => {
+            sleep(Duration::from_millis(20)).await;
+            Full::from("Hello, World!\n").boxed()
+        }
+    };
+    Ok(Response::new(body))
+}
+
+/// A body that sends a line every two seconds and never ends.
+fn endless() -> Channel<Bytes> {
+    let (mut sender, body) = Channel::new(1);
+    tokio::spawn(async move {
+        while sender.send_data(Bytes::from("tick\n")).await.is_ok() {
+            sleep(Duration::from_secs(2)).await;
+        }
+    });
+    body
+}
+
+// ANCHOR: signal
+/// Listens for Ctrl+C, and for SIGTERM on Unix. The listening begins with the
+/// call, not with the first poll of the future.
+fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    let (mut interrupt, mut terminate) = {
+        use tokio::signal::unix::{SignalKind, signal};
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    #[cfg(windows)]
+    let (mut interrupt, mut terminate) = {
+        use tokio::signal::windows::{ctrl_break, ctrl_c};
+        (ctrl_c()?, ctrl_break()?)
+    };
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+// ANCHOR_END: signal
+
+// ANCHOR: accept
+/// Waits for the next connection. An error is reported, never returned.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _peer)) => return stream,
+            Err(error) => {
+                eprintln!("accept failed: {error}");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+// ANCHOR_END: accept
+
+#[tokio::main]
+async fn main() -> Result<ExitCode, Box<dyn Error>> {
+    // ANCHOR: listen
+    let address = env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
+    let mut signal = pin!(shutdown_signal()?);
+    let listener = TcpListener::bind(address).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    // ANCHOR_END: listen
+
+    // ANCHOR: serve
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            stream = accept(&listener) => {
+                let conn = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEADER_TIMEOUT)
+                    .serve_connection(TokioIo::new(stream), service_fn(handle));
+                let conn = graceful.watch(conn);
+                connections.spawn(async move {
+                    if let Err(error) = conn.await {
+                        eprintln!("connection failed: {error}");
+                    }
+                });
+            }
+            Some(_) = connections.join_next() => {}
+            () = &mut signal => break,
+        }
+    }
+    // ANCHOR_END: serve
+
+    // ANCHOR: drain
+    drop(listener);
+    println!("stopping: waiting for the requests in flight");
+    let exit = tokio::select! {
+        () = graceful.shutdown() => {
+            println!("stopped: every request is answered");
+            ExitCode::SUCCESS
+        }
+        () = sleep(DRAIN_DEADLINE) => {
+            println!("stopped: some requests were cut off at the deadline");
+            ExitCode::FAILURE
+        }
+        () = shutdown_signal()? => {
+            println!("stopped: told twice");
+            process::exit(130)
+        }
+    };
+    connections.shutdown().await;
+    Ok(exit)
+    // ANCHOR_END: drain
+}
+// ANCHOR_END: program

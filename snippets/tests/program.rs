@@ -1,0 +1,214 @@
+//! A program of the book, started for a test; and connections to it.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// No step of a test waits longer: a promise that takes this long is broken.
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+/// A running program. It is killed when it is dropped.
+pub struct Program {
+    child: Child,
+    lines: Receiver<String>,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Program {
+    /// Starts the bin `name` on a free port and waits until it listens.
+    pub fn start(name: &str) -> Program {
+        Program::listen(Command::new(snapbox::cmd::cargo_bin(name)))
+    }
+
+    /// Like `start`, with room for so many file descriptors only.
+    pub fn start_with_descriptors(name: &str, descriptors: u32) -> Program {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]);
+        command.arg(snapbox::cmd::cargo_bin(name));
+        Program::listen(command)
+    }
+
+    /// Starts a command, with a free port as its argument, and waits until it listens.
+    pub fn listen(mut command: Command) -> Program {
+        command.arg("127.0.0.1:0");
+        let (child, lines) = spawn(command);
+        // The address is read from the first line.
+        let address = ([127, 0, 0, 1], 0).into();
+        let mut program = Program { child, lines, address };
+        let line = program.line();
+        let address =
+            line.strip_prefix("listening on http://").unwrap_or_else(|| {
+                panic!("the first line says where the program listens, not: {line}")
+            });
+        program.address = address.parse().unwrap();
+        program
+    }
+
+    /// The next line that the program prints, on standard output or error.
+    pub fn line(&self) -> String {
+        self.lines.recv_timeout(LIMIT).expect("the program prints one more line")
+    }
+
+    /// Waits for the end of the program; the lines that it printed and nobody read.
+    pub fn wait(&mut self) -> (ExitStatus, Vec<String>) {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (status, self.lines.iter().collect());
+            }
+            assert!(Instant::now() < deadline, "the program does not end");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends a signal, `INT` or `TERM`.
+    pub fn signal(&self, signal: &str) {
+        let (option, pid) = (format!("-{signal}"), self.child.id().to_string());
+        let status = Command::new("kill").args([option, pid]).status().unwrap();
+        assert!(status.success(), "the program is there to take SIG{signal}");
+    }
+
+    /// A new connection.
+    pub fn connect(&self) -> Connection {
+        Connection::new(TcpStream::connect(self.address).unwrap())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Starts a command; its output and its errors come as one sequence of lines.
+pub fn spawn(mut command: Command) -> (Child, Receiver<String>) {
+    let (reader, writer) = io::pipe().unwrap();
+    command.stdout(writer.try_clone().unwrap()).stderr(writer);
+    let child = command.spawn().unwrap();
+    // The command holds writers of its own: without them the reader sees the end.
+    drop(command);
+    let (sender, lines) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(reader).lines() {
+            if sender.send(line.unwrap()).is_err() {
+                break;
+            }
+        }
+    });
+    (child, lines)
+}
+
+/// An HTTP/1.1 connection that shows every byte.
+pub struct Connection(BufReader<TcpStream>);
+
+/// A response as it came.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status line and the headers, as sent.
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Connection {
+    pub fn new(stream: TcpStream) -> Connection {
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Connection(BufReader::new(stream))
+    }
+
+    /// Sends these bytes.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.get_mut().write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Sends a GET request.
+    pub fn get(&mut self, path: &str) {
+        self.try_get(path).unwrap();
+    }
+
+    /// Sends a GET request to a server that may have closed the connection.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket.
+    pub fn try_get(&mut self, path: &str) -> io::Result<()> {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        self.0.get_mut().write_all(request.as_bytes())
+    }
+
+    /// Reads one response, whole.
+    ///
+    /// # Errors
+    ///
+    /// `UnexpectedEof` where the server closes the connection before the response is whole.
+    pub fn response(&mut self) -> io::Result<Answer> {
+        let head = self.head()?;
+        let mut body = Vec::new();
+        if let Some(length) = header(&head, "content-length") {
+            body.resize(length.parse().unwrap(), 0);
+            self.0.read_exact(&mut body)?;
+        } else if header(&head, "transfer-encoding") == Some("chunked") {
+            while let Some(chunk) = self.chunk()? {
+                body.extend(chunk);
+            }
+        }
+        Ok(Answer { head, body })
+    }
+
+    /// Reads the head of a response.
+    pub fn head(&mut self) -> io::Result<String> {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if self.0.read_line(&mut head)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(head)
+    }
+
+    /// Reads one chunk of a chunked body, None at its end.
+    pub fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut size = String::new();
+        if self.0.read_line(&mut size)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let size = usize::from_str_radix(size.trim(), 16).unwrap();
+        let mut chunk = vec![0; size + 2];
+        self.0.read_exact(&mut chunk)?;
+        chunk.truncate(size);
+        Ok((size > 0).then_some(chunk))
+    }
+
+    /// Waits until the server closes the connection, and says what it sent before that.
+    pub fn rest(&mut self) -> io::Result<String> {
+        let mut rest = String::new();
+        self.0.read_to_string(&mut rest)?;
+        Ok(rest)
+    }
+}
+
+impl Answer {
+    /// The status line.
+    pub fn status(&self) -> &str {
+        self.head.lines().next().unwrap()
+    }
+
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}

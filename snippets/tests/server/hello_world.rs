@@ -1,0 +1,196 @@
+//! What src/server/hello-world.md promises.
+
+use std::convert::Infallible;
+use std::panic::catch_unwind;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::time::timeout;
+
+use crate::program::{Connection, Program};
+
+#[test]
+fn a_connection_carries_many_requests() {
+    let program = Program::start("hello-world");
+    let mut connection = program.connect();
+    for _ in 0..3 {
+        connection.get("/");
+        let response = connection.response().unwrap();
+        assert_eq!(response.status(), "HTTP/1.1 200 OK");
+        assert_eq!(response.text(), "Hello, World!\n");
+    }
+}
+
+#[test]
+fn connections_do_not_wait_for_each_other() {
+    let program = Program::start("hello-world");
+    let mut silent = program.connect();
+    silent.send("GET /");
+    let mut other = program.connect();
+    other.get("/");
+    assert_eq!(other.response().unwrap().text(), "Hello, World!\n");
+}
+
+#[test]
+fn a_half_sent_head_is_cut_off_after_5_s() {
+    let program = Program::start("hello-world");
+    let mut connection = program.connect();
+    let start = Instant::now();
+    connection.send("GET / HTTP/1.1\r\nhost: ");
+    assert_eq!(connection.rest().unwrap(), "");
+    assert_about_5_s(start.elapsed());
+    assert_eq!(program.line(), "connection failed: read header from client timeout");
+}
+
+#[test]
+fn an_idle_connection_is_closed_after_5_s() {
+    let program = Program::start("hello-world");
+    let mut connection = program.connect();
+    connection.get("/");
+    connection.response().unwrap();
+    let start = Instant::now();
+    assert_eq!(connection.rest().unwrap(), "");
+    assert_about_5_s(start.elapsed());
+    assert_eq!(program.line(), "connection failed: read header from client timeout");
+}
+
+fn assert_about_5_s(time: Duration) {
+    let seconds = time.as_secs_f64();
+    assert!((4.9..8.0).contains(&seconds), "closed after {seconds} s");
+}
+
+#[test]
+fn what_is_not_http_gets_400() {
+    let program = Program::start("hello-world");
+    let mut connection = program.connect();
+    connection.send("\x16\x03\x01\x02 that was TLS\r\n\r\n");
+    let response = connection.response().unwrap();
+    assert_eq!(response.status(), "HTTP/1.1 400 Bad Request");
+    assert_eq!(response.header("connection"), Some("close"));
+    assert_eq!(program.line(), "connection failed: invalid HTTP method parsed");
+}
+
+#[test]
+fn running_out_of_descriptors_is_survived() {
+    survives_running_out_of_descriptors("hello-world");
+}
+
+/// Opens connections until the program has no descriptor left, closes them, and asks again.
+pub fn survives_running_out_of_descriptors(name: &str) {
+    let program = Program::start_with_descriptors(name, 20);
+    let connections: Vec<Connection> = (0..30).map(|_| program.connect()).collect();
+    assert_eq!(program.line(), "accept failed: Too many open files (os error 24)");
+    drop(connections);
+    let mut connection = program.connect();
+    connection.get("/");
+    assert_eq!(connection.response().unwrap().text(), "Hello, World!\n");
+}
+
+#[test]
+fn an_address_in_use_is_an_error() {
+    let program = Program::start("hello-world");
+    let second = Command::new(snapbox::cmd::cargo_bin("hello-world"))
+        .arg(program.address.to_string())
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let printed = String::from_utf8(second.stderr).unwrap();
+    assert_eq!(
+        printed.trim_end(),
+        "Error: Os { code: 98, kind: AddrInUse, message: \"Address already in use\" }"
+    );
+}
+
+#[test]
+fn a_timeout_without_a_timer_panics() {
+    let panic = catch_unwind(|| {
+        let (_client, server) = tokio::io::duplex(1024);
+        let mut builder = http1::Builder::new();
+        builder.header_read_timeout(Duration::from_secs(5));
+        drop(builder.serve_connection(TokioIo::new(server), service_fn(empty)));
+    })
+    .expect_err("a timeout and no timer");
+    let message = panic.downcast_ref::<String>().unwrap();
+    assert_eq!(message, "timeout `header_read_timeout` set, but no timer set");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_timer_a_half_sent_head_is_kept_for_ever() {
+    let (client, conn) = half_sent_head(http1::Builder::new()).await;
+    let hour = Duration::from_secs(3600);
+    assert!(timeout(hour, conn).await.is_err(), "the connection is still open");
+    drop(client);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_timer_alone_a_half_sent_head_has_30_s() {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new());
+    let (mut client, conn) = half_sent_head(builder).await;
+    let start = tokio::time::Instant::now();
+    let error = conn.await.expect_err("the head is not whole");
+    assert_eq!(error.to_string(), "read header from client timeout");
+    assert!(error.is_timeout());
+    assert_eq!(start.elapsed().as_secs(), 30);
+    assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_header_timeout_does_not_cover_bodies() {
+    let (mut client, server) = tokio::io::duplex(1024);
+    let head = "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    tokio::spawn(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_secs(5))
+            .serve_connection(TokioIo::new(server), service_fn(collect)),
+    );
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    client.write_all(b"ok").await.unwrap();
+    let mut status = [0; 15];
+    client.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200 OK");
+}
+
+async fn collect(
+    request: Request<Incoming>,
+) -> hyper::Result<Response<Empty<Bytes>>> {
+    request.into_body().collect().await?;
+    Ok(Response::new(Empty::new()))
+}
+
+#[tokio::test]
+async fn an_error_of_the_service_closes_the_connection() {
+    let (mut client, server) = tokio::io::duplex(1024);
+    client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let service = service_fn(async |_: Request<Incoming>| {
+        Err::<Response<Empty<Bytes>>, _>("no answer")
+    });
+    let conn = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+    let error = conn.await.expect_err("the service has failed");
+    assert_eq!(error.to_string(), "error from user's Service");
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, b"", "no status, no word");
+}
+
+/// A connection on which half a request head has come, and its client.
+async fn half_sent_head(
+    builder: http1::Builder,
+) -> (DuplexStream, impl Future<Output = hyper::Result<()>>) {
+    let (mut client, server) = tokio::io::duplex(1024);
+    client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    (client, builder.serve_connection(TokioIo::new(server), service_fn(empty)))
+}
+
+async fn empty(_: Request<Incoming>) -> Result<Response<Empty<Bytes>>, Infallible> {
+    Ok(Response::new(Empty::new()))
+}

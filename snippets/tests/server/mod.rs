@@ -1,0 +1,3 @@
+mod echo;
+mod graceful_shutdown;
+mod hello_world;

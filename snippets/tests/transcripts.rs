@@ -1,0 +1,223 @@
+//! The console blocks: each is executed, in the order of its page, and what is printed must be
+//! what the page shows.
+//!
+//! A page is written for `127.0.0.1:3000`; here its programs listen on a free port, and the
+//! addresses are exchanged in what is typed and in what is printed. The value of a `date` header
+//! is the only thing that may differ. `SNAPSHOTS=overwrite cargo test transcripts` writes into
+//! the pages what the programs print today.
+
+use std::path::Path;
+use std::process::{Child, Command};
+use std::sync::mpsc::Receiver;
+
+use reader::{Action, Book, Console, Page};
+use snapbox::data::Data;
+
+use crate::program::{LIMIT, spawn};
+
+/// Where the programs of the pages listen.
+const ADDRESS: &str = "127.0.0.1:3000";
+
+#[test]
+fn transcripts() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let book = Book::read(root).unwrap_or_else(|defects| panic!("{defects:?}"));
+    let pages = book.pages.iter().filter(|page| !page.consoles().is_empty());
+    // The pages are independent of each other; together they take as long as the longest.
+    std::thread::scope(|scope| {
+        let pages: Vec<_> =
+            pages.map(|page| scope.spawn(|| execute(root, page))).collect();
+        assert!(!pages.is_empty(), "the book has console blocks");
+        let failed = pages.into_iter().filter_map(|page| page.join().err()).count();
+        assert_eq!(failed, 0, "pages show something else than their programs print");
+    });
+}
+
+/// Executes a page, and compares it with itself as it should be.
+fn execute(root: &Path, page: &Page) {
+    let mut terminal = Terminal::default();
+    // The lines that the page shows: where, how many, and what they should be.
+    let mut printed: Vec<(usize, usize, Vec<String>)> = Vec::new();
+    let mut background = Vec::new();
+    for console in page.consoles() {
+        if console.background {
+            let commands =
+                console.steps.iter().map(|step| terminal.background(&step.action));
+            background.push((commands.collect::<Vec<_>>(), console));
+            continue;
+        }
+        terminal.block(&console, &mut printed);
+        for (commands, console) in background.drain(..) {
+            for (step, command) in console.steps.iter().zip(commands) {
+                printed.push((
+                    step.line,
+                    step.output.len(),
+                    terminal.shell_output(command),
+                ));
+            }
+        }
+    }
+    assert!(
+        background.is_empty(),
+        "{}: nothing follows the block in the background",
+        page.path
+    );
+
+    let mut lines: Vec<String> = page.source.lines().map(str::to_owned).collect();
+    printed.sort_by_key(|(line, ..)| std::cmp::Reverse(*line));
+    for (line, count, mut output) in printed {
+        let shown = line - 1..line - 1 + count;
+        for (printed, shown) in output.iter_mut().zip(&lines[shown.clone()]) {
+            if printed.starts_with("date: ") && shown.starts_with("date: ") {
+                printed.clone_from(shown);
+            }
+        }
+        lines.splice(shown, output);
+    }
+    let actual = lines.join("\n") + "\n";
+    let expected = Data::read_from(&root.join(&page.path), None).raw();
+    snapbox::Assert::new().action_env("SNAPSHOTS").eq(actual, expected);
+}
+
+/// The reader's two terminals: the program runs in the one, commands are typed in the other.
+#[derive(Default)]
+struct Terminal {
+    program: Option<(Child, Receiver<String>)>,
+    address: String,
+    status: Option<i32>,
+}
+
+impl Terminal {
+    /// Executes the steps of a block, and adds what they print.
+    fn block(
+        &mut self,
+        console: &Console,
+        printed: &mut Vec<(usize, usize, Vec<String>)>,
+    ) {
+        let last_interrupt =
+            console.steps.iter().rposition(|s| s.action == Action::Interrupt);
+        for (index, step) in console.steps.iter().enumerate() {
+            let mut output = match &step.action {
+                Action::Start { bin, arguments } => {
+                    self.start(bin, arguments);
+                    self.program_output(step.output.len())
+                }
+                Action::Continue => self.program_output(step.output.len()),
+                Action::Interrupt => {
+                    let (child, _) =
+                        self.program.as_ref().expect("a program is running");
+                    let pid = child.id().to_string();
+                    assert!(
+                        Command::new("kill")
+                            .args(["-INT", &pid])
+                            .status()
+                            .unwrap()
+                            .success()
+                    );
+                    self.program_output(step.output.len())
+                }
+                Action::Shell(command) => {
+                    let command = self.shell(command);
+                    self.shell_output(command)
+                }
+                Action::Status => {
+                    vec![self.status.expect("a program has ended").to_string()]
+                }
+            };
+            if Some(index) == last_interrupt {
+                output.extend(self.end());
+            }
+            printed.push((step.line, step.output.len(), output));
+        }
+    }
+
+    fn start(&mut self, bin: &str, arguments: &[String]) {
+        self.kill();
+        let mut command = Command::new(snapbox::cmd::cargo_bin(bin));
+        let arguments =
+            if arguments.is_empty() { &[ADDRESS.to_owned()] } else { arguments };
+        command.args(
+            arguments.iter().map(|argument| argument.replace(ADDRESS, "127.0.0.1:0")),
+        );
+        self.program = Some(spawn(command));
+    }
+
+    /// The next lines of the program, fewer if it prints fewer.
+    fn program_output(&mut self, count: usize) -> Vec<String> {
+        let (_, lines) = self.program.as_ref().expect("a program is running");
+        let mut output = Vec::new();
+        while output.len() < count
+            && let Ok(line) = lines.recv_timeout(LIMIT)
+        {
+            if let Some(address) = line.strip_prefix("listening on http://") {
+                address.clone_into(&mut self.address);
+            }
+            output.push(self.shown(&line));
+        }
+        output
+    }
+
+    /// Waits for the end of the program; the lines that it still prints.
+    fn end(&mut self) -> Vec<String> {
+        let (mut child, lines) = self.program.take().expect("a program is running");
+        let output = lines.iter().map(|line| self.shown(&line)).collect();
+        let status = child.wait().unwrap();
+        // As a shell counts: a program that a signal ended has 128 and the signal.
+        self.status = Some(status.code().unwrap_or_else(|| {
+            128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap()
+        }));
+        output
+    }
+
+    fn background(&self, action: &Action) -> (Child, Receiver<String>) {
+        let Action::Shell(command) = action else {
+            panic!("only curl runs in the background, not {action:?}");
+        };
+        self.shell(command)
+    }
+
+    fn shell(&self, command: &str) -> (Child, Receiver<String>) {
+        let command = command.replace(ADDRESS, &self.address);
+        // In a terminal curl shows no meter here, and each line at once.
+        let command = command.replacen(
+            "curl",
+            "curl --no-progress-meter --no-buffer --max-time 20",
+            1,
+        );
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &command]);
+        spawn(shell)
+    }
+
+    fn shell_output(
+        &self,
+        (mut child, lines): (Child, Receiver<String>),
+    ) -> Vec<String> {
+        let output = lines.iter().map(|line| self.shown(&line)).collect();
+        child.wait().unwrap();
+        output
+    }
+
+    /// A printed line as the page shows it.
+    fn shown(&self, line: &str) -> String {
+        let line = line.trim_end();
+        if self.address.is_empty() {
+            line.to_owned()
+        } else {
+            line.replace(&self.address, ADDRESS)
+        }
+    }
+
+    fn kill(&mut self) {
+        if let Some((mut child, _)) = self.program.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
