@@ -11,6 +11,7 @@ use reader::{Book, resolve};
 use regex::{Captures, Regex};
 use snapbox::Assert;
 use snapbox::data::Data;
+use snapbox::report::Palette;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -71,7 +72,10 @@ fn versions_are_the_locked_ones() {
         let path = root().join(&file);
         let text = with_locked_versions(&file, &fs::read_to_string(&path).unwrap());
         let expected = Data::read_from(&path, None).raw();
-        Assert::new().action_env("SNAPSHOTS").eq(text, expected);
+        Assert::new()
+            .palette(Palette::plain())
+            .action_env("SNAPSHOTS")
+            .eq(text, expected);
     }
 }
 

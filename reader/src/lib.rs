@@ -318,6 +318,9 @@ impl Defects {
                 fence,
                 text,
             };
+            if self.0.len() > before {
+                continue;
+            }
             if block.is_rust() {
                 self.rust(root, &mut block, &raw);
             } else if block.fence.starts_with("console")

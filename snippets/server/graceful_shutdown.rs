@@ -131,6 +131,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
 
     // ANCHOR: drain
     drop(listener);
+    let second_signal = shutdown_signal()?;
     println!("stopping: waiting for the requests in flight");
     let exit = tokio::select! {
         () = graceful.shutdown() => {
@@ -141,7 +142,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
             println!("stopped: some requests were cut off at the deadline");
             ExitCode::FAILURE
         }
-        () = shutdown_signal()? => {
+        () = second_signal => {
             println!("stopped: told twice");
             process::exit(130)
         }

@@ -11,7 +11,9 @@ use std::process::{Child, Command};
 use std::sync::mpsc::Receiver;
 
 use reader::{Action, Book, Console, Page};
+use snapbox::Assert;
 use snapbox::data::Data;
+use snapbox::report::Palette;
 
 use crate::program::{LIMIT, spawn};
 
@@ -76,7 +78,10 @@ fn execute(root: &Path, page: &Page) {
     }
     let actual = lines.join("\n") + "\n";
     let expected = Data::read_from(&root.join(&page.path), None).raw();
-    snapbox::Assert::new().action_env("SNAPSHOTS").eq(actual, expected);
+    Assert::new()
+        .palette(Palette::plain())
+        .action_env("SNAPSHOTS")
+        .eq(actual, expected);
 }
 
 /// The reader's two terminals: the program runs in the one, commands are typed in the other.

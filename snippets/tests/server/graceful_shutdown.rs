@@ -39,7 +39,7 @@ fn in_flight_requests_complete(signal: &str) {
     let (mut program, mut slow) = busy();
     program.signal(signal);
     assert_eq!(program.line(), STOPPING);
-    let response = slow.response().unwrap();
+    let response = slow.response().expect("a request in flight is answered");
     assert_eq!(response.status(), "HTTP/1.1 200 OK");
     assert_eq!(response.header("connection"), Some("close"));
     assert_eq!(response.text(), "slow, but whole\n");
@@ -100,25 +100,19 @@ fn a_half_sent_head_is_cut_off_by_the_header_timeout() {
     let mut connection = program.connect();
     let start = Instant::now();
     connection.send("GET / HTTP/1.1\r\nhost: ");
-    // A request on another connection: by its answer the server has read the half head too.
-    let mut other = program.connect();
-    other.get("/");
-    other.response().unwrap();
+    // Nothing shows that the server has read these bytes. Unread, they would not count: hyper
+    // would take the connection for one that was never used, and close it at once.
+    thread::sleep(Duration::from_millis(300));
     program.signal("TERM");
     assert_eq!(connection.rest().unwrap(), "");
     let seconds = start.elapsed().as_secs_f64();
     assert!((2.9..4.5).contains(&seconds), "closed after {seconds} s");
     let (status, mut printed) = program.wait();
     // The task of the connection and the main task print at the same time.
-    printed[2..].sort();
+    printed[1..].sort();
     assert_eq!(
         printed,
-        [
-            "GET /",
-            STOPPING,
-            "connection failed: read header from client timeout",
-            ANSWERED
-        ]
+        [STOPPING, "connection failed: read header from client timeout", ANSWERED]
     );
     assert_eq!(status.code(), Some(0));
 }
@@ -156,8 +150,8 @@ fn a_second_signal_forces_the_exit() {
         let start = Instant::now();
         program.signal(second);
         let (status, printed) = program.wait();
-        assert!(start.elapsed() < Duration::from_secs(1));
         assert_eq!(printed, ["stopped: told twice"]);
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
         assert_eq!(status.code(), Some(130));
         assert!(slow.response().is_err());
     }
