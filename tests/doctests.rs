@@ -76,6 +76,11 @@ mod runner {
         let own = stderr.split(&format!("\nthread '{test}'")).next().unwrap();
         let file = Regex::new(r"\S*rust-skeptic\w+/test\.rs").unwrap();
         let own = file.replace_all(own, &block.origin);
-        format!("{}:{}: this block {why}\n\n{own}", block.page, block.line)
+        let hint = if own.contains("unresolved import") {
+            "A crate that a page uses is also a dev-dependency in the root Cargo.toml.\n"
+        } else {
+            ""
+        };
+        format!("{}:{}: this block {why}\n\n{own}{hint}", block.page, block.line)
     }
 }

@@ -4,7 +4,7 @@
 //! every code block with the text that the site shows, hidden lines included, and the place in
 //! the sources where that text was written. It is strict where mdBook is lenient: what mdBook
 //! would only log, or silently leave out, is a [`Defect`] here. To add a rule, add it to
-//! `blocks` (a rule about one block) or to `programs` (a rule about snippets/), and a broken
+//! `blocks` (a rule about one block) or to `programs` and `mistakes` (rules about snippets/), and a broken
 //! page to `tests/defects.rs` that shows its message.
 
 mod console;
@@ -150,6 +150,7 @@ impl Book {
             })
             .collect();
         defects.programs(root, &pages);
+        defects.mistakes(root, &pages);
         if defects.0.is_empty() {
             Ok(Book { pages })
         } else {
@@ -383,23 +384,44 @@ impl Defects {
     fn programs(&mut self, root: &Path, pages: &[Page]) {
         let bins = bins(root);
         for file in files(root, "snippets", "rs") {
-            if file.starts_with("snippets/tests/") {
+            if file.starts_with("snippets/tests/") || own_package(root, &file) {
                 continue;
             }
             if !bins.values().any(|path| *path == file) {
                 self.add(&file, 1, format!("this program is not compiled: add a `[[bin]]` with `path = \"{}\"` to snippets/Cargo.toml", &file["snippets/".len()..]));
             }
-            let shown = pages.iter().any(|page| {
-                let mut directives = DIRECTIVE.captures_iter(&page.source);
-                directives.any(|found| {
-                    resolve(&page.path, found[2].split(':').next().unwrap()) == file
-                })
-            });
-            if !shown {
+            if !shown(pages, &file) {
                 self.add(&file, 1, "no page shows this program: include it in a page by {{#rustdoc_include}}, or remove it");
             }
         }
     }
+
+    /// Each error of the compiler must be shown on a page.
+    fn mistakes(&mut self, root: &Path, pages: &[Page]) {
+        for file in files(root, "snippets/mistakes", "stderr") {
+            if !shown(pages, &file) {
+                self.add(&file, 1, "no page shows this error: include it in a `text` block of a page by {{#include}}, or remove it and its program");
+            }
+        }
+    }
+}
+
+/// Whether a file of snippets/ belongs to a package of its own: a folder between has a manifest.
+fn own_package(root: &Path, file: &str) -> bool {
+    let mut folders = Path::new(file).ancestors().skip(1);
+    let package =
+        folders.find(|folder| root.join(folder).join("Cargo.toml").exists());
+    package.is_some_and(|folder| folder != Path::new("snippets"))
+}
+
+/// Whether a page includes this file.
+fn shown(pages: &[Page], file: &str) -> bool {
+    pages.iter().any(|page| {
+        let mut directives = DIRECTIVE.captures_iter(&page.source);
+        directives.any(|found| {
+            resolve(&page.path, found[2].split(':').next().unwrap()) == file
+        })
+    })
 }
 
 /// What a hidden line holds: the text behind its `# `, indentation kept. None for a line that

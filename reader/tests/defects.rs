@@ -280,3 +280,31 @@ fn an_orphan_program() {
         ],
     );
 }
+
+/// A package in a folder of snippets/, with a program that does not compile.
+const MISTAKE: [(&str, &str); 3] = [
+    ("snippets/mistakes/Cargo.toml", "[package]\nname = \"mistakes\"\n"),
+    ("snippets/mistakes/server/mistake.rs", "fn main() { 1 }\n"),
+    ("snippets/mistakes/server/mistake.stderr", "error[E0308]: mismatched types\n"),
+];
+
+#[test]
+fn a_program_of_another_package_is_no_orphan() {
+    let shown = format!(
+        "{PAGE}\n```text\n{{{{#include ../../snippets/mistakes/server/mistake.stderr}}}}\n```\n"
+    );
+    let page = ("src/server/page.md", shown.as_str());
+    let book = book(&[&MISTAKE[..], &[page]].concat());
+    let block = &read(book.path()).pages[0].blocks[2];
+    assert_eq!(block.text, "error[E0308]: mismatched types\n");
+}
+
+#[test]
+fn an_error_that_no_page_shows() {
+    assert_defects(
+        book(&MISTAKE),
+        &[
+            "snippets/mistakes/server/mistake.stderr:1: no page shows this error: include it in a `text` block of a page by {{#include}}, or remove it and its program",
+        ],
+    );
+}

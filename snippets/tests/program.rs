@@ -3,8 +3,9 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, channel};
-use std::thread;
+use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 /// No step of a test waits longer: a promise that takes this long is broken.
@@ -40,8 +41,10 @@ impl Program {
         let address = ([127, 0, 0, 1], 0).into();
         let mut program = Program { child, lines, address };
         let line = program.line();
-        let address =
-            line.strip_prefix("listening on http://").unwrap_or_else(|| {
+        let (_, address) = line
+            .strip_prefix("listening on http")
+            .and_then(|url| url.split_once("://"))
+            .unwrap_or_else(|| {
                 panic!("the first line says where the program listens, not: {line}")
             });
         program.address = address.parse().unwrap();
@@ -51,6 +54,11 @@ impl Program {
     /// The next line that the program prints, on standard output or error.
     pub fn line(&self) -> String {
         self.lines.recv_timeout(LIMIT).expect("the program prints one more line")
+    }
+
+    /// Whether the program has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits for the end of the program; the lines that it printed and nobody read.
@@ -82,6 +90,15 @@ impl Drop for Program {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
+    }
+}
+
+/// Asserts that each of these pieces was printed, in any order: tasks print at the same time, and an
+/// error is written in pieces, so a line of another task can come between them.
+pub fn assert_prints(printed: &[String], pieces: &[&str]) {
+    let printed = printed.join("\n");
+    for piece in pieces {
+        assert!(printed.contains(piece), "no {piece:?} in {printed}");
     }
 }
 
@@ -206,6 +223,64 @@ impl Answer {
     /// The body as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+/// Clients that ask for `/` again and again, and what has come of their requests.
+#[derive(Default)]
+pub struct Load {
+    /// Requests that were answered whole.
+    pub answered: AtomicUsize,
+    /// Requests that were sent, and not answered whole.
+    pub lost: AtomicUsize,
+    /// Connects that were refused.
+    pub refused: AtomicUsize,
+    /// Set it to end the load.
+    pub over: AtomicBool,
+}
+
+impl Load {
+    /// Starts clients that keep their connection, and clients that connect for each request. They
+    /// go on until the load is over, or until they are refused.
+    pub fn start<'s>(
+        &'s self,
+        scope: &'s Scope<'s, '_>,
+        address: SocketAddr,
+        keeping: usize,
+        fresh: usize,
+    ) {
+        for client in 0..keeping + fresh {
+            scope.spawn(move || self.client(address, client < keeping));
+        }
+    }
+
+    fn client(&self, address: SocketAddr, keeping: bool) {
+        while !self.over.load(Relaxed) {
+            let Ok(stream) = TcpStream::connect(address) else {
+                self.refused.fetch_add(1, Relaxed);
+                return;
+            };
+            let mut connection = Connection::new(stream);
+            while !self.over.load(Relaxed) {
+                let answer =
+                    connection.try_get("/").and_then(|()| connection.response());
+                let Ok(answer) = answer else {
+                    self.lost.fetch_add(1, Relaxed);
+                    break;
+                };
+                self.answered.fetch_add(1, Relaxed);
+                if !keeping || answer.header("connection") == Some("close") {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Waits until so many requests were answered.
+    pub fn wait_for_answers(&self, count: usize) {
+        while self.answered.load(Relaxed) < count {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::mpsc::Receiver;
 
-use reader::{Action, Book, Console, Page};
+use reader::{Action, Book, Console, Page, Step};
 use snapbox::Assert;
 use snapbox::data::Data;
 use snapbox::report::Palette;
@@ -43,19 +43,13 @@ fn execute(root: &Path, page: &Page) {
     let mut background = Vec::new();
     for console in page.consoles() {
         if console.background {
-            let commands =
-                console.steps.iter().map(|step| terminal.background(&step.action));
-            background.push((commands.collect::<Vec<_>>(), console));
+            background.push((terminal.begin(&console), console));
             continue;
         }
         terminal.block(&console, &mut printed);
-        for (commands, console) in background.drain(..) {
-            for (step, command) in console.steps.iter().zip(commands) {
-                printed.push((
-                    step.line,
-                    step.output.len(),
-                    terminal.shell_output(command),
-                ));
+        for (begun, console) in background.drain(..) {
+            for (step, output) in console.steps.iter().zip(terminal.finish(begun)) {
+                printed.push((step.line, step.output.len(), output));
             }
         }
     }
@@ -84,6 +78,12 @@ fn execute(root: &Path, page: &Page) {
         .eq(actual, expected);
 }
 
+/// A block in the background.
+enum Begun {
+    Interrupted(Vec<String>),
+    Commands(Vec<(Child, Receiver<String>)>),
+}
+
 /// The reader's two terminals: the program runs in the one, commands are typed in the other.
 #[derive(Default)]
 struct Terminal {
@@ -109,16 +109,7 @@ impl Terminal {
                 }
                 Action::Continue => self.program_output(step.output.len()),
                 Action::Interrupt => {
-                    let (child, _) =
-                        self.program.as_ref().expect("a program is running");
-                    let pid = child.id().to_string();
-                    assert!(
-                        Command::new("kill")
-                            .args(["-INT", &pid])
-                            .status()
-                            .unwrap()
-                            .success()
-                    );
+                    self.interrupt();
                     self.program_output(step.output.len())
                 }
                 Action::Shell(command) => {
@@ -154,7 +145,9 @@ impl Terminal {
         while output.len() < count
             && let Ok(line) = lines.recv_timeout(LIMIT)
         {
-            if let Some(address) = line.strip_prefix("listening on http://") {
+            if let Some(url) = line.strip_prefix("listening on http")
+                && let Some((_, address)) = url.split_once("://")
+            {
                 address.clone_into(&mut self.address);
             }
             output.push(self.shown(&line));
@@ -174,11 +167,40 @@ impl Terminal {
         output
     }
 
-    fn background(&self, action: &Action) -> (Child, Receiver<String>) {
-        let Action::Shell(command) = action else {
-            panic!("only curl runs in the background, not {action:?}");
-        };
-        self.shell(command)
+    /// Begins a block that goes on while the next one is executed.
+    fn begin(&mut self, console: &Console) -> Begun {
+        if let [Step { action: Action::Interrupt, .. }] = console.steps[..] {
+            self.interrupt();
+            // With its first word the program shows that it has heard.
+            return Begun::Interrupted(self.program_output(1));
+        }
+        let commands = console.steps.iter().map(|step| match &step.action {
+            Action::Shell(command) => self.shell(command),
+            other => panic!("curl or ^C goes on in the background, not {other:?}"),
+        });
+        Begun::Commands(commands.collect())
+    }
+
+    /// What the steps of a block have printed that was begun.
+    fn finish(&mut self, begun: Begun) -> Vec<Vec<String>> {
+        match begun {
+            Begun::Interrupted(mut output) => {
+                output.extend(self.end());
+                vec![output]
+            }
+            Begun::Commands(commands) => commands
+                .into_iter()
+                .map(|command| self.shell_output(command))
+                .collect(),
+        }
+    }
+
+    fn interrupt(&self) {
+        let (child, _) = self.program.as_ref().expect("a program is running");
+        let pid = child.id().to_string();
+        assert!(
+            Command::new("kill").args(["-INT", &pid]).status().unwrap().success()
+        );
     }
 
     fn shell(&self, command: &str) -> (Child, Receiver<String>) {
