@@ -31,7 +31,10 @@ async fn serve(listener: TcpListener, signal: impl Future<Output = ()>) {
                         .serve_connection(TokioIo::new(stream), service_fn(hello));
                     tokio::spawn(graceful.watch(conn));
                 }
-                Err(error) => eprintln!("accept failed: {error}"),
+                Err(error) => {
+                    eprintln!("accept failed: {error}");
+                    sleep(Duration::from_millis(100)).await;
+                }
             },
             () = &mut signal => break,
         }

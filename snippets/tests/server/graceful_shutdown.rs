@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::hello_world::survives_running_out_of_descriptors;
-use crate::program::{Connection, Program};
+use crate::program::{Connection, Load, Program, assert_prints};
 
 const STOPPING: &str = "stopping: waiting for the requests in flight";
 const ANSWERED: &str = "stopped: every request is answered";
@@ -107,13 +106,9 @@ fn a_half_sent_head_is_cut_off_by_the_header_timeout() {
     assert_eq!(connection.rest().unwrap(), "");
     let seconds = start.elapsed().as_secs_f64();
     assert!((2.9..4.5).contains(&seconds), "closed after {seconds} s");
-    let (status, mut printed) = program.wait();
-    // The task of the connection and the main task print at the same time.
-    printed[1..].sort();
-    assert_eq!(
-        printed,
-        [STOPPING, "connection failed: read header from client timeout", ANSWERED]
-    );
+    let (status, printed) = program.wait();
+    let error = ["connection failed: ", "read header from client timeout"];
+    assert_prints(&printed, &[STOPPING, error[0], error[1], ANSWERED]);
     assert_eq!(status.code(), Some(0));
 }
 
@@ -177,44 +172,21 @@ fn a_failing_accept_does_not_delay_the_signal() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// 64 clients that keep their connection and 8 that connect for each request, while the server
-/// is told to stop. The server prints a line when it begins to handle a request.
+/// The server prints a line when it begins to handle a request.
 #[test]
 fn under_load_every_request_that_was_begun_is_answered() {
     let mut program = Program::start("graceful-shutdown");
+    let load = Load::default();
     let address = program.address;
-    let answered = AtomicUsize::new(0);
     let (status, printed) = thread::scope(|scope| {
-        for client in 0..72 {
-            let answered = &answered;
-            scope.spawn(move || {
-                let keeps_its_connection = client < 64;
-                'connect: while let Ok(stream) = TcpStream::connect(address) {
-                    let mut connection = Connection::new(stream);
-                    loop {
-                        if connection.try_get("/").is_err() {
-                            continue 'connect;
-                        }
-                        match connection.response() {
-                            Ok(_) => answered.fetch_add(1, Ordering::Relaxed),
-                            Err(_) => continue 'connect,
-                        };
-                        if !keeps_its_connection {
-                            continue 'connect;
-                        }
-                    }
-                }
-            });
-        }
-        while answered.load(Ordering::Relaxed) < 1000 {
-            thread::sleep(Duration::from_millis(1));
-        }
+        load.start(scope, address, 64, 8);
+        load.wait_for_answers(1000);
         program.signal("TERM");
         program.wait()
     });
     let begun = printed.iter().filter(|line| *line == "GET /").count();
     assert!(begun > 1000, "{begun} requests are no load");
-    assert_eq!(answered.into_inner(), begun);
+    assert_eq!(load.answered.into_inner(), begun);
     assert_eq!(printed.last().unwrap(), ANSWERED);
     assert_eq!(status.code(), Some(0));
 }

@@ -1,0 +1,7 @@
+//! Each program here must fail to compile, with the words of the `.stderr` file beside it, which a
+//! page shows. `TRYBUILD=overwrite cargo test mistakes` writes what the compiler says today.
+
+#[test]
+fn mistakes() {
+    trybuild::TestCases::new().compile_fail("server/*.rs");
+}

@@ -1,0 +1,271 @@
+// ANCHOR: program
+//! A server that, told to stop, ends every kind of connection well: HTTP/1 and
+//! HTTP/2, WebSockets, event streams, and the tasks that its handlers have spawned.
+
+use std::convert::Infallible;
+use std::env;
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use http_body_util::channel::Channel;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
+use tokio_util::sync::CancellationToken;
+
+// ANCHOR: times
+/// How long a client may take to send a request head.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a client of HTTP/2 may be silent before it is asked for a sign of life.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// How long it may take to give that sign.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long everything may go on after the signal.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+// ANCHOR_END: times
+
+// ANCHOR: lifetime
+/// What outlives a request holds one of these.
+#[derive(Clone)]
+struct Lifetime {
+    /// Cancelled when the server is told to stop.
+    stopping: CancellationToken,
+    /// Nobody reads it: `GracefulShutdown` waits until the last clone is dropped.
+    _guard: Arc<Watcher>,
+}
+// ANCHOR_END: lifetime
+
+type Body = BoxBody<Bytes, Infallible>;
+
+async fn handle(
+    request: Request<Incoming>,
+    lifetime: Lifetime,
+) -> Result<Response<Body>, Infallible> {
+    println!("{} {}", request.method(), request.uri().path());
+    Ok(match request.uri().path() {
+        "/ws" => websocket(request, lifetime),
+        "/events" => events(lifetime),
+        "/job" => job(lifetime),
+        _ => {
+            sleep(Duration::from_millis(20)).await;
+            Response::new(Full::from("Hello, World!\n").boxed())
+        }
+    })
+}
+
+// ANCHOR: job
+/// Begins some work, and answers before it is done.
+fn job(lifetime: Lifetime) -> Response<Body> {
+    tokio::spawn(async move {
+        sleep(Duration::from_secs(2)).await;
+        println!("the job is done");
+        drop(lifetime);
+    });
+    let mut response = Response::new(Full::from("the job has begun\n").boxed());
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
+}
+// ANCHOR_END: job
+
+// ANCHOR: events
+/// An event every second, until the server is told to stop.
+fn events(lifetime: Lifetime) -> Response<Body> {
+    let (mut sender, body) = Channel::new(1);
+    tokio::spawn(async move {
+        while sender.send_data(Bytes::from("data: tick\n\n")).await.is_ok() {
+            tokio::select! {
+                () = sleep(Duration::from_secs(1)) => {}
+                () = lifetime.stopping.cancelled() => break,
+            }
+        }
+        // The sender is dropped here: that ends the body.
+    });
+    let mut response = Response::new(body.boxed());
+    let event_stream = HeaderValue::from_static("text/event-stream");
+    response.headers_mut().insert(CONTENT_TYPE, event_stream);
+    response
+}
+// ANCHOR_END: events
+
+// ANCHOR: upgrade
+/// Turns the connection into a WebSocket, in a task of its own.
+fn websocket(request: Request<Incoming>, lifetime: Lifetime) -> Response<Body> {
+    let response = create_response_with_body(&request, || Empty::new().boxed());
+    match response {
+        Ok(response) => {
+            tokio::spawn(async move {
+                if let Err(error) = echo(request, lifetime).await {
+                    eprintln!("websocket failed: {error}");
+                }
+            });
+            response
+        }
+        Err(error) => {
+            let mut response =
+                Response::new(Full::from(format!("{error}\n")).boxed());
+            *response.status_mut() = StatusCode::BAD_REQUEST;
+            response
+        }
+    }
+}
+// ANCHOR_END: upgrade
+
+// ANCHOR: messages
+/// Sends each message back, until the client closes or the server is told to stop.
+async fn echo(
+    request: Request<Incoming>,
+    lifetime: Lifetime,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let io = TokioIo::new(hyper::upgrade::on(request).await?);
+    let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, None).await;
+    loop {
+        tokio::select! {
+            message = socket.next() => match message.transpose()? {
+                // A ping or a close is answered by the next call of `next`.
+                Some(message) if message.is_text() || message.is_binary() => {
+                    socket.send(message).await?;
+                }
+                Some(_) => {}
+                None => return Ok(()),
+            },
+            () = lifetime.stopping.cancelled() => break,
+        }
+    }
+    // ANCHOR_END: messages
+    // ANCHOR: close
+    let reason = "the server is stopping".into();
+    socket.close(Some(CloseFrame { code: CloseCode::Away, reason })).await?;
+    // The connection ends when the client has sent a close frame in answer.
+    while socket.next().await.transpose()?.is_some() {}
+    Ok(())
+    // ANCHOR_END: close
+}
+
+/// As on the page about graceful shutdown.
+fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    let (mut interrupt, mut terminate) = {
+        use tokio::signal::unix::{SignalKind, signal};
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    #[cfg(windows)]
+    let (mut interrupt, mut terminate) = {
+        use tokio::signal::windows::{ctrl_break, ctrl_c};
+        (ctrl_c()?, ctrl_break()?)
+    };
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _peer)) => return stream,
+            Err(error) => {
+                eprintln!("accept failed: {error}");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+// ANCHOR: never_used
+/// Whether a connection was told to stop before its client had sent anything.
+fn never_used(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::Interrupted)
+}
+// ANCHOR_END: never_used
+
+#[tokio::main]
+async fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let address = env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
+    let mut signal = pin!(shutdown_signal()?);
+    let listener = TcpListener::bind(address).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+
+    // ANCHOR: builder
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+    // ANCHOR_END: builder
+    let graceful = GracefulShutdown::new();
+    let stopping = CancellationToken::new();
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            stream = accept(&listener) => {
+                // ANCHOR: service
+                let lifetime = Lifetime {
+                    stopping: stopping.clone(),
+                    _guard: Arc::new(graceful.watcher()),
+                };
+                let service =
+                    service_fn(move |request| handle(request, lifetime.clone()));
+                // ANCHOR_END: service
+                // ANCHOR: watch
+                let conn = builder
+                    .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                    .into_owned();
+                let conn = graceful.watch(conn);
+                connections.spawn(async move {
+                    match conn.await {
+                        Err(error) if !never_used(&*error) => {
+                            eprintln!("connection failed: {error}");
+                        }
+                        _ => {}
+                    }
+                });
+                // ANCHOR_END: watch
+            }
+            Some(_) = connections.join_next() => {}
+            () = &mut signal => break,
+        }
+    }
+
+    // ANCHOR: stop
+    drop(listener);
+    println!("stopping");
+    stopping.cancel();
+    let exit = tokio::select! {
+        () = graceful.shutdown() => {
+            println!("stopped: all is done");
+            ExitCode::SUCCESS
+        }
+        () = sleep(DRAIN_DEADLINE) => {
+            println!("stopped: some were cut off at the deadline");
+            ExitCode::FAILURE
+        }
+    };
+    connections.shutdown().await;
+    Ok(exit)
+    // ANCHOR_END: stop
+}
+// ANCHOR_END: program
