@@ -1,0 +1,50 @@
+//! Copies the programs of the book here, and Zero Downtime once more for each of its steps,
+//! without the lines between the anchors of that step. So what is measured is what the page shows.
+
+use std::path::Path;
+use std::{env, fs};
+
+/// The steps of Zero Downtime: the names of their anchors.
+const STEPS: [&str; 5] =
+    ["header", "lame_duck", "backlog", "no_handshakes", "linger"];
+
+fn main() {
+    let snippets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../snippets/server");
+    println!("cargo::rerun-if-changed={}", snippets.display());
+    let out = env::var("OUT_DIR").unwrap();
+    let program = |name: &str| fs::read_to_string(snippets.join(name)).unwrap();
+    let write = |name: &str, lines: Vec<&str>| {
+        // An included file has no inner doc comments.
+        let lines: Vec<_> =
+            lines.into_iter().filter(|line| !line.starts_with("//!")).collect();
+        fs::write(Path::new(&out).join(name), lines.join("\n")).unwrap();
+    };
+
+    write("graceful_shutdown.rs", program("graceful_shutdown.rs").lines().collect());
+    let whole = program("zero_downtime.rs");
+    write("zero_downtime.rs", whole.lines().collect());
+    for step in STEPS {
+        let (start, end) = (format!("ANCHOR: {step}"), format!("ANCHOR_END: {step}"));
+        let mut inside = false;
+        let mut removed = 0;
+        let mut lines = Vec::new();
+        for line in whole.lines() {
+            if line.trim_start().strip_prefix("// ") == Some(&start) {
+                inside = true;
+            }
+            if inside {
+                removed += 1;
+            } else {
+                lines.push(line);
+            }
+            if line.trim_start().strip_prefix("// ") == Some(&end) {
+                inside = false;
+            }
+        }
+        assert!(
+            removed > 2 && !inside,
+            "zero_downtime.rs has no step `{step}` between anchors"
+        );
+        write(&format!("without_{step}.rs"), lines);
+    }
+}

@@ -1,0 +1,44 @@
+//! Stops accepting, waits a second for nothing in particular, and ends.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
+
+async fn handle(
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let slow = request.uri().path() == "/slow";
+    sleep(Duration::from_millis(if slow { 2000 } else { 20 })).await;
+    Ok(Response::new(Full::from("done\n")))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let listener = TcpListener::bind(std::env::args().nth(1).unwrap()).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    let mut terminate = signal(SignalKind::terminate())?;
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let conn = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .serve_connection(TokioIo::new(accepted?.0), service_fn(handle));
+                tokio::spawn(conn);
+            }
+            _ = terminate.recv() => break,
+        }
+    }
+    drop(listener);
+    sleep(Duration::from_secs(1)).await;
+    Ok(())
+}
