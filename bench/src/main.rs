@@ -206,7 +206,7 @@ fn table(rows: &[&Row], sums: &[Sum], load: Load) -> String {
             sum.count(Outcome::LostFreshReset),
         );
         text += &format!(
-            "| {} | **{}** ({}) | {reused} / {closed} / {reset} | {} | {} | {} | {:.1} s |\n",
+            "| {} | **{}**&nbsp;({}) | {reused}&nbsp;/&nbsp;{closed}&nbsp;/&nbsp;{reset} | {} | {} | {} | {:.1}&nbsp;s |\n",
             row.what,
             reused + closed + reset,
             sum.runs_with_loss,
