@@ -4,7 +4,7 @@
 //! every code block with the text that the site shows, hidden lines included, and the place in
 //! the sources where that text was written. It is strict where mdBook is lenient: what mdBook
 //! would only log, or silently leave out, is a [`Defect`] here. To add a rule, add it to
-//! `blocks` (a rule about one block) or to `programs` and `mistakes` (rules about snippets/), and a broken
+//! `blocks` (a rule about one block) or to `programs` and `outputs` (rules about snippets/), and a broken
 //! page to `tests/defects.rs` that shows its message.
 
 mod console;
@@ -27,7 +27,7 @@ pub use console::{Action, Console, Step};
 
 /// The fences that a page may use. The first word names the language, the rest says what is done
 /// with the block.
-const FENCES: [&str; 11] = [
+const FENCES: [&str; 12] = [
     "rust",
     "rust,no_run",
     "console",
@@ -38,6 +38,7 @@ const FENCES: [&str; 11] = [
     "yaml",
     "ini",
     "http",
+    "diff",
     "text",
 ];
 
@@ -150,7 +151,7 @@ impl Book {
             })
             .collect();
         defects.programs(root, &pages);
-        defects.mistakes(root, &pages);
+        defects.outputs(root, &pages);
         if defects.0.is_empty() {
             Ok(Book { pages })
         } else {
@@ -187,19 +188,25 @@ impl Page {
     }
 }
 
-/// The programs of the book: each `[[bin]]` of snippets/Cargo.toml, name and path
-/// (`snippets/server/echo.rs`). Empty where there is no such manifest.
+/// The packages of programs: their folders.
+const PACKAGES: [&str; 2] = ["snippets", "snippets/upgrading"];
+
+/// The programs of the book: each `[[bin]]` of snippets/Cargo.toml and
+/// snippets/upgrading/Cargo.toml, name and path (`snippets/server/echo.rs`). None where there is no
+/// such manifest.
 pub fn bins(root: &Path) -> BTreeMap<String, String> {
-    let manifest =
-        fs::read_to_string(root.join("snippets/Cargo.toml")).unwrap_or_default();
-    let manifest: toml::Table = manifest.parse().unwrap_or_default();
-    let bins =
-        manifest.get("bin").and_then(toml::Value::as_array).into_iter().flatten();
-    bins.filter_map(|bin| {
-        let path = format!("snippets/{}", bin.get("path")?.as_str()?);
-        Some((bin.get("name")?.as_str()?.to_owned(), path))
-    })
-    .collect()
+    let mut all = BTreeMap::new();
+    for package in PACKAGES {
+        let manifest = root.join(package).join("Cargo.toml");
+        let manifest = fs::read_to_string(manifest).unwrap_or_default();
+        let manifest: toml::Table = manifest.parse().unwrap_or_default();
+        let bins = manifest.get("bin").and_then(toml::Value::as_array);
+        all.extend(bins.into_iter().flatten().filter_map(|bin| {
+            let path = format!("{package}/{}", bin.get("path")?.as_str()?);
+            Some((bin.get("name")?.as_str()?.to_owned(), path))
+        }));
+    }
+    all
 }
 
 #[derive(Default)]
@@ -384,11 +391,13 @@ impl Defects {
     fn programs(&mut self, root: &Path, pages: &[Page]) {
         let bins = bins(root);
         for file in files(root, "snippets", "rs") {
-            if file.starts_with("snippets/tests/") || own_package(root, &file) {
+            let package = package(root, &file);
+            let path = &file[package.len() + 1..];
+            if !PACKAGES.contains(&package.as_str()) || path.starts_with("tests/") {
                 continue;
             }
             if !bins.values().any(|path| *path == file) {
-                self.add(&file, 1, format!("this program is not compiled: add a `[[bin]]` with `path = \"{}\"` to snippets/Cargo.toml", &file["snippets/".len()..]));
+                self.add(&file, 1, format!("this program is not compiled: add a `[[bin]]` with `path = \"{path}\"` to {package}/Cargo.toml"));
             }
             if !shown(pages, &file) {
                 self.add(&file, 1, "no page shows this program: include it in a page by {{#rustdoc_include}}, or remove it");
@@ -396,22 +405,33 @@ impl Defects {
         }
     }
 
-    /// Each error of the compiler must be shown on a page.
-    fn mistakes(&mut self, root: &Path, pages: &[Page]) {
-        for file in files(root, "snippets/mistakes", "stderr") {
-            if !shown(pages, &file) {
-                self.add(&file, 1, "no page shows this error: include it in a `text` block of a page by {{#include}}, or remove it and its program");
+    /// Each error of the compiler must be shown on a page, and so must all that the programs of
+    /// snippets/upgrading send.
+    fn outputs(&mut self, root: &Path, pages: &[Page]) {
+        for (folder, ending, source) in [
+            ("snippets/mistakes", "stderr", "its program"),
+            ("snippets/upgrading/wire", "diff", "its test"),
+            ("snippets/upgrading/wire", "http", "its test"),
+            ("snippets/upgrading/wire", "txt", "its test"),
+        ] {
+            for file in files(root, folder, ending) {
+                if !shown(pages, &file) {
+                    self.add(&file, 1, format!("no page shows this file: include it in a page by {{{{#include}}}}, or remove it and {source}"));
+                }
             }
         }
     }
 }
 
-/// Whether a file of snippets/ belongs to a package of its own: a folder between has a manifest.
-fn own_package(root: &Path, file: &str) -> bool {
-    let mut folders = Path::new(file).ancestors().skip(1);
+/// The package to which a file of snippets/ belongs: its folder, the nearest with a manifest.
+fn package(root: &Path, file: &str) -> String {
+    let mut folders = Path::new(file)
+        .ancestors()
+        .skip(1)
+        .take_while(|folder| folder.starts_with("snippets"));
     let package =
         folders.find(|folder| root.join(folder).join("Cargo.toml").exists());
-    package.is_some_and(|folder| folder != Path::new("snippets"))
+    slashed(package.unwrap_or(Path::new("snippets")))
 }
 
 /// Whether a page includes this file.

@@ -196,7 +196,7 @@ fn an_unknown_fence() {
     assert_defects(
         page("\n```rs\nfn main() {}\n```\n"),
         &[
-            "src/server/page.md:12: unknown fence `rs`: this book knows rust | rust,no_run | console | console,background | sh | toml | json | yaml | ini | http | text",
+            "src/server/page.md:12: unknown fence `rs`: this book knows rust | rust,no_run | console | console,background | sh | toml | json | yaml | ini | http | diff | text",
         ],
     );
 }
@@ -304,7 +304,7 @@ fn an_error_that_no_page_shows() {
     assert_defects(
         book(&MISTAKE),
         &[
-            "snippets/mistakes/server/mistake.stderr:1: no page shows this error: include it in a `text` block of a page by {{#include}}, or remove it and its program",
+            "snippets/mistakes/server/mistake.stderr:1: no page shows this file: include it in a page by {{#include}}, or remove it and its program",
         ],
     );
 }

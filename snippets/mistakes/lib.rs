@@ -1,1 +1,1 @@
-//! Programs that do not compile: server/, each with the error of the compiler beside it.
+//! Programs that do not compile: server/ and upgrading/, each with the error of the compiler beside it.

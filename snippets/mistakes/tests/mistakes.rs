@@ -3,5 +3,8 @@
 
 #[test]
 fn mistakes() {
-    trybuild::TestCases::new().compile_fail("server/*.rs");
+    let cases = trybuild::TestCases::new();
+    for folder in ["server", "upgrading"] {
+        cases.compile_fail(format!("{folder}/*.rs"));
+    }
 }

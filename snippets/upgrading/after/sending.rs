@@ -1,0 +1,61 @@
+// ANCHOR: program
+//! The bodies that a program sends, on hyper 1.
+
+use std::error::Error;
+use std::io;
+
+use futures_util::{TryStreamExt, stream};
+use http_body_util::channel::Channel;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::{Body, Bytes, Frame};
+
+// ANCHOR: fixed
+fn nothing() -> Empty<Bytes> {
+    Empty::new()
+}
+
+fn text() -> Full<Bytes> {
+    Full::from("hello")
+}
+// ANCHOR_END: fixed
+
+// ANCHOR: stream
+fn from_stream()
+-> impl Body<Data = Bytes, Error = io::Error> {
+    let chunks = [Ok("hel"), Ok("lo")];
+    let chunks = stream::iter(chunks).map_ok(Bytes::from);
+    StreamBody::new(chunks.map_ok(Frame::data))
+}
+// ANCHOR_END: stream
+
+// ANCHOR: channel
+fn from_channel() -> Channel<Bytes> {
+    let (mut sender, body) = Channel::new(1);
+    tokio::spawn(async move {
+        for chunk in ["hel", "lo"] {
+            if sender.send_data(chunk.into()).await.is_err()
+            {
+                return; // Nobody reads any more.
+            }
+        }
+    });
+    body
+}
+// ANCHOR_END: channel
+
+async fn whole<B>(body: B) -> Result<Bytes, Box<dyn Error>>
+where
+    B: Body<Error: Error + 'static>,
+{
+    Ok(body.collect().await?.to_bytes())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    assert_eq!(whole(nothing()).await?, "");
+    assert_eq!(whole(text()).await?, "hello");
+    assert_eq!(whole(from_stream()).await?, "hello");
+    assert_eq!(whole(from_channel()).await?, "hello");
+    Ok(())
+}
+// ANCHOR_END: program

@@ -1,0 +1,116 @@
+// ANCHOR: program
+//! An upgrade, seen from both sides, on hyper 1.
+
+use std::convert::Infallible;
+use std::error::Error;
+
+use http_body_util::Empty;
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn;
+use hyper::header::{CONNECTION, UPGRADE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::io::{
+    AsyncReadExt, AsyncWriteExt, DuplexStream, duplex,
+};
+
+// ANCHOR: server
+async fn greet(
+    mut request: Request<Incoming>,
+) -> Result<Response<Empty<Bytes>>, Infallible> {
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(upgraded) => {
+                let mut io = TokioIo::new(upgraded);
+                io.write_all(b"hello").await.ok();
+            }
+            Err(error) => eprintln!("no upgrade: {error}"),
+        }
+    });
+    let mut response = Response::new(Empty::new());
+    *response.status_mut() =
+        StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, "upgrade".parse().unwrap());
+    headers.insert(UPGRADE, "greeting".parse().unwrap());
+    Ok(response)
+}
+
+async fn serve(io: DuplexStream) -> hyper::Result<()> {
+    let io = TokioIo::new(io);
+    http1::Builder::new()
+        .serve_connection(io, service_fn(greet))
+        .with_upgrades()
+        .await
+}
+// ANCHOR_END: server
+
+// ANCHOR: client
+async fn ask(io: DuplexStream) -> hyper::Result<String> {
+    let (mut sender, connection) =
+        conn::http1::handshake(TokioIo::new(io)).await?;
+    let connection = connection.with_upgrades();
+    tokio::spawn(async {
+        if let Err(error) = connection.await {
+            eprintln!("connection failed: {error}");
+        }
+    });
+    let request = Request::get("/")
+        .header(CONNECTION, "upgrade")
+        .header(UPGRADE, "greeting")
+        .body(Empty::<Bytes>::new())
+        .expect("a valid request");
+    let response = sender.send_request(request).await?;
+    let upgraded = hyper::upgrade::on(response).await?;
+    let mut io = TokioIo::new(upgraded);
+    let mut text = String::new();
+    let read = io.read_to_string(&mut text).await;
+    read.expect("UTF-8");
+    Ok(text)
+}
+// ANCHOR_END: client
+
+// ANCHOR: downcast
+fn io_of(
+    upgraded: hyper::upgrade::Upgraded,
+) -> DuplexStream {
+    type Io = TokioIo<DuplexStream>;
+    let parts = auto::upgrade::downcast::<Io>(upgraded);
+    parts.expect("the IO that was served").io.into_inner()
+}
+// ANCHOR_END: downcast
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let (client, server) = duplex(1024);
+    tokio::spawn(serve(server));
+    assert_eq!(ask(client).await?, "hello");
+
+    let (mut client, server) = duplex(1024);
+    let service = service_fn(|mut request| async move {
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async {
+            let mut io = io_of(upgrade.await.unwrap());
+            io.write_all(b"raw").await.unwrap();
+        });
+        greet(request).await
+    });
+    let conn = auto::Builder::new(TokioExecutor::new())
+        .serve_connection_with_upgrades(
+            TokioIo::new(server),
+            service,
+        )
+        .into_owned();
+    tokio::spawn(conn);
+    let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: greeting\r\n\r\n";
+    client.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("\r\n\r\nraw"), "{answer}");
+    Ok(())
+}
+// ANCHOR_END: program
