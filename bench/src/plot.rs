@@ -1,17 +1,29 @@
 //! The plot: requests answered and lost over time, a panel for each server.
 
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::Sum;
 
 const WIDTH: u32 = 720;
-const PANEL: u32 = 110;
+const PANEL: u32 = 148;
+const HEADING: i32 = 42;
+/// Big enough to be read where the page is as narrow as a phone.
+const FONT: (&str, u32) = ("sans-serif", 31);
 /// The time that the plot shows, in seconds from the signal, and the width of a bar.
 const TIME: std::ops::Range<f64> = -0.8..4.4;
 const BIN: f64 = 0.1;
 
-/// Draws a panel for each server, one below the other. The colours of text and axes are the
-/// page's.
+/// Stand-ins for the colours of the page, which plotters does not know.
+const TEXT: RGBColor = RGBColor(1, 0, 0);
+const ANSWERED: RGBColor = RGBColor(2, 0, 0);
+const LOST: RGBColor = RGBColor(3, 0, 0);
+
+fn hex(RGBColor(red, green, blue): RGBColor) -> String {
+    format!("#{red:02X}{green:02X}{blue:02X}")
+}
+
+/// Draws a panel for each server, one below the other. Colours and fonts are the page's.
 pub fn svg(panels: &[(&str, &Sum)]) -> String {
     let mut svg = String::new();
     {
@@ -25,20 +37,25 @@ pub fn svg(panels: &[(&str, &Sum)]) -> String {
         }
         root.present().unwrap();
     }
-    // Black becomes the colour of the page's text; the rest keeps its own.
-    let svg = svg.replace("#000000", "currentColor");
-    let title = "<title>Requests answered and lost around the signal</title>\
-        <desc>A panel for each server: blue, the requests answered in each tenth of a second; red, \
-        those lost. The numbers are in the table.</desc>";
     let (head, rest) = svg.split_once(">\n").unwrap();
-    // As wide as the page allows.
+    // As wide as the page allows, and no wider than the other pictures.
     let size =
         format!("width=\"{WIDTH}\" height=\"{}\"", PANEL * panels.len() as u32);
     let head = head.replacen(
         &size,
-        "role=\"img\" style=\"max-width: 100%; height: auto\"",
+        "role=\"img\" aria-labelledby=\"load-title load-desc\" \
+        style=\"display: block; width: 100%; max-width: 420px; margin: 1.5em 0; color: var(--fg)\"",
         1,
     );
+    let title = "<title id=\"load-title\">Requests answered and lost around the signal</title>\n\
+        <desc id=\"load-desc\">A panel for each server, from 0.8 seconds before the signal to 4.4 \
+        after it. Pale: the requests answered in each tenth of a second. Solid: those lost. The \
+        numbers are in the table.</desc>";
+    let rest = rest
+        .replace(&hex(TEXT), "currentColor")
+        .replace(&hex(ANSWERED), "var(--accent, currentColor)")
+        .replace(&hex(LOST), "var(--warn, currentColor)")
+        .replace(" font-family=\"sans-serif\"", "");
     // Blank lines would end the HTML block of the page.
     let rest: Vec<&str> =
         rest.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -68,12 +85,17 @@ fn panel(
     }
     let highest = answered.iter().copied().fold(1.0, f64::max) * 1.1;
     let all_lost: usize = lost.iter().sum();
-    let font = ("sans-serif", 18).into_font().color(&BLACK);
-    let mut chart = ChartBuilder::on(area)
-        .caption(format!("{what}: {all_lost} lost in {} stops", sum.runs), font)
+    let (heading, area) = area.split_vertically(HEADING);
+    let font = FONT.into_font().color(&TEXT);
+    let bold = FONT.into_font().style(FontStyle::Bold).color(&TEXT);
+    heading.draw(&Text::new(what, (4, 10), bold)).unwrap();
+    let right = font.pos(Pos::new(HPos::Right, VPos::Top));
+    let result = format!("{all_lost} lost in {} stops", sum.runs);
+    heading.draw(&Text::new(result, (WIDTH as i32 - 12, 10), right)).unwrap();
+    let mut chart = ChartBuilder::on(&area)
         .margin_left(4)
         .margin_right(12)
-        .x_label_area_size(22)
+        .x_label_area_size(46)
         .y_label_area_size(0)
         .build_cartesian_2d(TIME, 0.0..highest)
         .unwrap();
@@ -83,25 +105,27 @@ fn panel(
         .y_labels(0)
         .x_labels(7)
         .x_label_formatter(&|x| format!("{x:.0} s"))
-        .axis_style(BLACK)
-        .x_label_style(("sans-serif", 16).into_font().color(&BLACK))
+        .axis_style(TEXT)
+        .x_label_style(FONT.into_font().color(&TEXT))
         .draw()
         .unwrap();
-    let bar = |bin: usize, height: f64, color: RGBColor| {
+    let bar = |bin: usize, height: f64, color: RGBAColor| {
         let left = TIME.start + bin as f64 * BIN;
         Rectangle::new([(left, 0.0), (left + BIN * 0.8, height)], color.filled())
     };
-    let blue = RGBColor(56, 132, 214);
-    let red = RGBColor(226, 62, 62);
-    let answered =
-        answered.iter().enumerate().map(|(bin, height)| bar(bin, *height, blue));
-    chart.draw_series(answered).unwrap();
+    // Pale and solid tell them apart where the colours do not.
+    let pale = ANSWERED.mix(0.5);
+    let solid = LOST.to_rgba();
+    let answered = answered.iter().enumerate().filter(|(_, height)| **height > 0.0);
+    chart.draw_series(answered.map(|(bin, height)| bar(bin, *height, pale))).unwrap();
     // A lost request must be seen beside thousands of answered ones.
     let lost = lost.iter().enumerate().filter(|(_, lost)| **lost > 0);
     let height =
         |lost: usize| highest * (0.25 + 0.65 * (lost as f64 / 50.0).min(1.0));
-    chart.draw_series(lost.map(|(bin, lost)| bar(bin, height(*lost), red))).unwrap();
+    chart
+        .draw_series(lost.map(|(bin, lost)| bar(bin, height(*lost), solid)))
+        .unwrap();
     // The signal.
     let line = [(0.0, 0.0), (0.0, highest)];
-    chart.draw_series(LineSeries::new(line, BLACK.stroke_width(1))).unwrap();
+    chart.draw_series(LineSeries::new(line, TEXT.stroke_width(1))).unwrap();
 }

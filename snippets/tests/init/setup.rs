@@ -1,9 +1,19 @@
 //! What src/init/setup.md promises.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 use std::{env, fs};
 
+use http_body_util::Empty;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 use toml::{Table, Value};
 
 use crate::program::Program;
@@ -82,4 +92,20 @@ fn cargo(name: &str, manifest: &Table, command: &str) -> Output {
 /// Where all this is built: apart from the programs, so that neither waits for the other.
 fn target() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("minimal")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_does_nothing_until_it_is_awaited() {
+    let (mut client, server) = tokio::io::duplex(1024);
+    client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let service = service_fn(async |_: Request<Incoming>| {
+        Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+    });
+    let conn = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+    let hour = Duration::from_secs(3600);
+    let mut status = [0; 15];
+    assert!(timeout(hour, client.read_exact(&mut status)).await.is_err());
+    tokio::spawn(conn);
+    timeout(hour, client.read_exact(&mut status)).await.unwrap().unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200 OK");
 }

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 const PAGE: &str = "src/server/deploying.md";
+const PICTURE: &str = "src/pictures/stop-times.svg";
 const PROGRAM: &str = "snippets/server/zero_downtime.rs";
 const KUBERNETES: &str = "snippets/deploy/kubernetes.yaml";
 const COMPOSE: &str = "snippets/deploy/compose.yaml";
@@ -289,24 +290,18 @@ fn sentences() -> Vec<(String, &'static str)> {
     let pod = pre_stop + program;
     let sum = format!("{lame_duck} + {linger} + {drain} = {program} s");
     // The picture has 10 units a second.
-    let bar = |from: u64, y: u64, seconds: u64, opacity: &str| {
+    let bar = |from: u64, y: u64, seconds: u64| {
         format!(
-            "<rect x=\"{}\" y=\"{y}\" width=\"{}\" height=\"16\" fill-opacity=\"{opacity}\"/>",
+            "<rect x=\"{}\" y=\"{y}\" width=\"{}\" height=\"16\"/>",
             10 * from,
             10 * seconds
         )
     };
     let tick = |second: u64| {
-        format!(
-            "<text x=\"{}\" y=\"143\" text-anchor=\"middle\">{second}</text>",
-            10 * second
-        )
+        format!("<text x=\"{}\" y=\"158\">{second}</text>", 10 * second)
     };
     let stop = |name: &str, second: u64| {
-        format!(
-            "<text x=\"{}\" y=\"11\" text-anchor=\"middle\">{name}</text>",
-            10 * second
-        )
+        format!("<text x=\"{}\" y=\"12\">{name}</text>", 10 * second)
     };
     let (ready_period, ready_failures) = times.readiness;
     let (live_period, live_failures) = times.liveness;
@@ -347,20 +342,23 @@ fn sentences() -> Vec<(String, &'static str)> {
             ),
             PROGRAM,
         ),
-        (bar(0, 22, pre_stop, "0.3"), KUBERNETES),
-        (bar(pre_stop, 48, lame_duck, "0.8"), PROGRAM),
-        (bar(pre_stop + lame_duck, 74, linger, "0.8"), PROGRAM),
-        (bar(pod - drain, 100, drain, "0.8"), PROGRAM),
+        (bar(0, 28, pre_stop), KUBERNETES),
+        (bar(pre_stop, 56, lame_duck), PROGRAM),
+        (bar(pre_stop + lame_duck, 84, linger), PROGRAM),
+        (bar(pod - drain, 112, drain), PROGRAM),
+        (format!("<path d=\"M{pre_stop}0 20V139M{grace}0 20V139\"/>"), KUBERNETES),
         (
             format!(
-                "<path d=\"M{}0 16V128M{}0 16V128\" stroke=\"currentColor\" stroke-dasharray=\"3 3\"/>",
-                pre_stop, grace
+                "<path d=\"M0 139V144M{pre_stop}0 139V144M{pod}0 139V144M{grace}0 139V144\"/>"
             ),
-            KUBERNETES,
+            PROGRAM,
         ),
         (stop("SIGTERM", pre_stop), KUBERNETES),
         (stop("SIGKILL", grace), KUBERNETES),
-        ("<text x=\"0\" y=\"143\">0 s</text>".to_owned(), KUBERNETES),
+        (
+            "<text x=\"0\" y=\"158\" text-anchor=\"start\">0 s</text>".to_owned(),
+            KUBERNETES,
+        ),
         (tick(pre_stop), KUBERNETES),
         (tick(pod), PROGRAM),
         (tick(grace), KUBERNETES),
@@ -423,10 +421,13 @@ fn sentences() -> Vec<(String, &'static str)> {
     ]
 }
 
-/// The page without its code blocks, in one line.
+/// The page with its picture and without its code blocks, in one line.
 fn prose() -> String {
     let mut fenced = false;
+    let include = "{{#include ../pictures/stop-times.svg}}";
     let page = read(PAGE);
+    assert!(page.contains(include), "{PAGE}: it should show {PICTURE}");
+    let page = page.replace(include, &read(PICTURE));
     let lines = page.lines().filter(|line| {
         let fence = line.starts_with("```");
         fenced ^= fence;
@@ -454,7 +455,8 @@ fn every_number_on_the_page_is_that_of_its_source() {
         .iter()
         .filter(|(sentence, _)| !rest.contains(sentence))
         .map(|(sentence, source)| {
-            format!("{PAGE}: it should say `{sentence}` (source: {source}): mend the page, or its source")
+            let file = if sentence.starts_with('<') { PICTURE } else { PAGE };
+            format!("{file}: it should say `{sentence}` (source: {source}): mend it, or its source")
         })
         .collect();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));

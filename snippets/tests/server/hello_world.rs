@@ -5,12 +5,13 @@ use std::panic::catch_unwind;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Empty};
-use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http1;
+use futures_util::stream;
+use http_body_util::{BodyExt, Empty, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::timeout;
 
@@ -180,6 +181,65 @@ async fn an_error_of_the_service_closes_the_connection() {
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).await.unwrap();
     assert_eq!(answer, b"", "no status, no word");
+}
+
+#[tokio::test]
+async fn over_http1_handler_and_body_run_in_the_task_of_the_connection() {
+    let (client, server) = tokio::io::duplex(1024);
+    let conn = http1::Builder::new()
+        .serve_connection(TokioIo::new(server), service_fn(tasks));
+    let connection = tokio::spawn(conn).id();
+    let (mut sender, conn) =
+        hyper::client::conn::http1::handshake(TokioIo::new(client)).await.unwrap();
+    tokio::spawn(conn);
+    let answer = sender.send_request(Request::new(Empty::<Bytes>::new())).await;
+    assert_eq!(text(answer).await, format!("{connection} {connection}"));
+}
+
+#[tokio::test]
+async fn over_http2_handler_and_body_run_in_a_task_of_the_request() {
+    let (client, server) = tokio::io::duplex(1024);
+    let conn = http2::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(server), service_fn(tasks));
+    let connection = tokio::spawn(conn).id().to_string();
+    let (mut sender, conn) = hyper::client::conn::http2::handshake(
+        TokioExecutor::new(),
+        TokioIo::new(client),
+    )
+    .await
+    .unwrap();
+    tokio::spawn(conn);
+    let mut seen = vec![connection];
+    for _ in 0..2 {
+        let answer = sender.send_request(Request::new(Empty::<Bytes>::new())).await;
+        let answer = text(answer).await;
+        let (handler, body) = answer.split_once(' ').unwrap();
+        assert_eq!(handler, body);
+        assert!(!seen.contains(&handler.to_owned()), "{handler} is new: {seen:?}");
+        seen.push(handler.to_owned());
+    }
+}
+
+/// Answers with the ids of the tasks that run the handler, and the body.
+async fn tasks(
+    _: Request<Incoming>,
+) -> Result<
+    Response<
+        StreamBody<impl stream::Stream<Item = Result<Frame<Bytes>, Infallible>>>,
+    >,
+    Infallible,
+> {
+    let handler = tokio::task::id();
+    let body = stream::once(async move {
+        let ids = format!("{handler} {}", tokio::task::id());
+        Ok(Frame::data(Bytes::from(ids)))
+    });
+    Ok(Response::new(StreamBody::new(body)))
+}
+
+async fn text(answer: hyper::Result<Response<Incoming>>) -> String {
+    let body = answer.unwrap().collect().await.unwrap().to_bytes();
+    String::from_utf8(body.to_vec()).unwrap()
 }
 
 /// A connection on which half a request head has come, and its client.
