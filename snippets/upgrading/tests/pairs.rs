@@ -15,13 +15,18 @@ use std::io::{BufRead, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use http_body_util::Empty;
-use hyper::Request;
-use hyper::body::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http2;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_014 as old;
+use hyper_014::body::HttpBody as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use regex::Regex;
 use serde_json::Value;
@@ -29,6 +34,7 @@ use similar::{ChangeTag, TextDiff};
 use snapbox::Assert;
 use snapbox::data::Data;
 use snapbox::report::Palette;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use program::{LIMIT, Program};
 
@@ -237,6 +243,96 @@ fn where_echo_answers_otherwise() {
     let mut connection = after.connect();
     connection.send(&request);
     connection.response().expect_err("the connection ends without a response");
+}
+
+#[tokio::test]
+async fn only_hyper_1_receives_trailers_over_http1() {
+    let request =
+        b"POST / HTTP/1.1\r\nhost: example.com\r\ntransfer-encoding: chunked\r\n\r\n\
+        5\r\nhello\r\n0\r\nchecksum: 5d41\r\n\r\n";
+
+    let (sender, received) = tokio::sync::oneshot::channel();
+    let sender = Arc::new(Mutex::new(Some(sender)));
+    let service = hyper_014::service::service_fn(
+        move |mut request: old::Request<old::Body>| {
+            let sender = sender.lock().unwrap().take().unwrap();
+            async move {
+                while let Some(data) = request.body_mut().data().await {
+                    data?;
+                }
+                sender.send(request.body_mut().trailers().await?).unwrap();
+                Ok::<_, old::Error>(old::Response::new(old::Body::empty()))
+            }
+        },
+    );
+    let (mut client, io) = tokio::io::duplex(1024);
+    tokio::spawn(hyper_014::server::conn::Http::new().serve_connection(io, service));
+    client.write_all(request).await.unwrap();
+    assert_eq!(received.await.unwrap(), None, "hyper 0.14 drops them");
+
+    let (sender, received) = tokio::sync::oneshot::channel();
+    let sender = Arc::new(Mutex::new(Some(sender)));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let sender = sender.lock().unwrap().take().unwrap();
+        async move {
+            let body = request.into_body().collect().await?;
+            sender.send(body.trailers().cloned()).unwrap();
+            Ok::<_, hyper::Error>(Response::new(Empty::<Bytes>::new()))
+        }
+    });
+    let (mut client, io) = tokio::io::duplex(1024);
+    tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(io), service));
+    client.write_all(request).await.unwrap();
+    let trailers = received.await.unwrap().expect("hyper 1 delivers them");
+    assert_eq!(trailers["checksum"], "5d41");
+}
+
+const UPGRADE: &[u8] =
+    b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: greeting\r\n\r\n";
+
+#[tokio::test]
+async fn the_server_of_0_14_allows_upgrades() {
+    let service =
+        old::service::make_service_fn(|_: &old::server::conn::AddrStream| async {
+            Ok::<_, old::Error>(old::service::service_fn(|mut request| async move {
+                let upgrade = old::upgrade::on(&mut request);
+                tokio::spawn(async {
+                    upgrade.await.unwrap().write_all(b"hello").await
+                });
+                old::Response::builder()
+                    .status(101)
+                    .header("upgrade", "greeting")
+                    .body(old::Body::empty())
+            }))
+        });
+    let server = old::Server::bind(&([127, 0, 0, 1], 0).into()).serve(service);
+    let mut client =
+        tokio::net::TcpStream::connect(server.local_addr()).await.unwrap();
+    tokio::spawn(server);
+    client.write_all(UPGRADE).await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("\r\n\r\nhello"), "{answer}");
+}
+
+#[tokio::test]
+async fn without_with_upgrades_an_upgrade_fails() {
+    let (sender, failed) = tokio::sync::oneshot::channel();
+    let sender = Arc::new(Mutex::new(Some(sender)));
+    let service = service_fn(move |mut request| {
+        let sender = sender.lock().unwrap().take().unwrap();
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async { sender.send(upgrade.await.unwrap_err().to_string()) });
+        async {
+            let response =
+                Response::builder().status(101).header("upgrade", "greeting");
+            response.body(Empty::<Bytes>::new())
+        }
+    });
+    let (mut client, io) = tokio::io::duplex(1024);
+    tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(io), service));
+    client.write_all(UPGRADE).await.unwrap();
+    assert_eq!(failed.await.unwrap(), "upgrade expected but low level API in use");
 }
 
 #[test]
