@@ -10,12 +10,11 @@ mod highlight;
 mod machines;
 mod search;
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use mdbook_renderer::book::{BookItem, Chapter};
@@ -56,13 +55,10 @@ impl Renderer for Site {
                 others.push(Page::read(&folder, path.to_owned(), None)?);
             }
         }
-        let mut mentioned = HashSet::new();
         for page in pages.iter().chain(&others) {
-            let html = page.finish(&whole, &search);
-            mentioned.extend(html.split(['"', '/', ' ']).map(str::to_owned));
-            fs::write(folder.join(&page.path), html)?;
+            fs::write(folder.join(&page.path), page.finish(&whole, &search))?;
         }
-        remove_unused(&folder, &mentioned)?;
+        remove_unused(&folder, &others[0], &search)?;
 
         fs::write(folder.join("llms.txt"), machines::summary(&whole, ctx, &pages))?;
         fs::write(folder.join("llms-full.txt"), machines::full(&whole, ctx))?;
@@ -311,23 +307,20 @@ fn write_hashed(folder: &Path, name: &str, script: &str) -> Result<String> {
     Ok(name)
 }
 
-/// Removes what mdBook adds for its own template and no page of ours asks for.
-fn remove_unused(folder: &Path, mentioned: &HashSet<String>) -> Result<()> {
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
+/// Removes what mdBook adds for its own template and ours does not ask for, on any page.
+fn remove_unused(folder: &Path, page: &Page, search: &Search) -> Result<()> {
+    let used = [&page.before, &page.after, &search.index, &search.texts];
+    for folder in [folder, &folder.join("css")] {
+        for entry in fs::read_dir(folder)? {
             let path = entry?.path();
             let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-            let asset =
-                [".css", ".js", ".png", ".svg"].iter().any(|end| name.ends_with(end));
-            if path.is_dir() {
-                folders.push(path);
-            } else if name == "toc.html" || asset && !mentioned.contains(name) {
+            let asset = name.ends_with(".css") || name.ends_with(".js");
+            let unused = asset && !used.iter().any(|text| text.contains(name));
+            if unused || name == "toc.html" {
                 fs::remove_file(&path)?;
             }
         }
     }
-    // The folder of stylesheets is empty now.
-    let _ = fs::remove_dir(PathBuf::from(folder).join("css"));
-    Ok(())
+    fs::remove_dir(folder.join("css"))
+        .context("mdBook has stylesheets that are in use")
 }
