@@ -1,0 +1,172 @@
+// The search: loaded when it is first opened, after its index (site/src/search.rs writes both).
+//
+// A section is found if each word of the query stands in it, or in its title or its page's. Words
+// are looked for within longer ones too, so an identifier is found by its whole name and by each
+// of its parts. Titles count most, then prose, then code, then names in lines that are hidden.
+"use strict";
+
+// The texts come later: with the first letter that is typed.
+let searchTexts;
+
+(() => {
+    const sections = searchIndex.flatMap(([path, page, parts]) => parts.map(([id, title, code, hidden], number) => {
+        const field = (weight, text, more) => ({ weight, text, lower: text.toLowerCase(), ...more });
+        return {
+            address: number === 0 ? path : `${path}#${id}`,
+            page,
+            title,
+            fields: [
+                field(number === 0 ? 90 : 60, title),
+                field(12, number === 0 ? "" : page),
+                field(8, ""),
+                field(5, code, { code: true, names: true }),
+                field(2, hidden, { code: true, names: true }),
+            ],
+        };
+    }));
+
+    const isWord = (c) => c !== undefined && /[\p{L}\p{N}]/u.test(c);
+
+    // How well a word stands in a text: 0 not at all, 3 as a whole word.
+    const match = (text, word) => {
+        let best = 0;
+        for (let at = text.indexOf(word); at >= 0 && best < 3; at = text.indexOf(word, at + 1)) {
+            const begins = !isWord(text[at - 1]) || !isWord(word[0]);
+            const ends = !isWord(text[at + word.length]) || !isWord(word.at(-1));
+            best = Math.max(best, begins && ends ? 3 : begins ? 2 : 1);
+        }
+        return best;
+    };
+
+    const lowered = (text) => text.toLowerCase();
+    const partsOf = (word) => word.replace(/(\p{Ll}|\p{N})(\p{Lu})/gu, "$1 $2").split(/[^\p{L}\p{N}]+/u).filter(Boolean).map(lowered);
+
+    // The best place of a word in a section.
+    const best = (section, word) => Math.max(...section.fields.map((field) => field.weight * match(field.lower, word)));
+
+    // A name that does not stand there as it was typed may stand there in parts, which counts less:
+    // `graceful_shutdown` finds `GracefulShutdown` and "gracefully shut down".
+    const score = (section, words, phrase) => {
+        let total = 0;
+        for (const { whole, parts } of words) {
+            const some = Math.max(best(section, whole), Math.min(...parts.map((part) => best(section, part))) / 3);
+            if (!(some > 0)) return 0;
+            total += some;
+        }
+        if (words.length > 1) {
+            for (const field of section.fields) if (field.lower.includes(phrase)) total += 10 * field.weight;
+        }
+        return total;
+    };
+
+    const find = (query) => {
+        const words = query.split(/\s+/).filter(Boolean).map((word) => ({ whole: lowered(word), parts: partsOf(word) }));
+        if (words.length === 0) return [];
+        const phrase = words.map((word) => word.whole).join(" ");
+        const marks = [...new Set(words.flatMap((word) => [word.whole, ...word.parts]))];
+        return sections
+            .map((section) => ({ section, words: marks, score: score(section, words, phrase) }))
+            .filter((result) => result.score > 0)
+            .sort((a, b) => b.score - a.score)
+            .slice(0, 20);
+    };
+
+    // Adds the text to the element, with the words marked.
+    const addMarked = (element, text, words) => {
+        const pattern = words.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).sort((a, b) => b.length - a.length);
+        for (const [number, part] of text.split(new RegExp(`(${pattern.join("|")})`, "giu")).entries()) {
+            if (number % 2) element.append(Object.assign(document.createElement("mark"), { textContent: part }));
+            else element.append(part);
+        }
+    };
+
+    // The place of the first hit, in the best field that says more than the title.
+    const excerpt = (section, words) => {
+        const [, , prose, code, hidden] = section.fields;
+        let best, most = 0;
+        for (const field of [prose, code, hidden]) {
+            const count = words.filter((word) => field.lower.includes(word)).length;
+            if (count > most) [best, most] = [field, count];
+        }
+        if (best === undefined) return { text: prose.text.slice(0, 140), code: false };
+        const at = Math.min(...words.map((word) => best.lower.indexOf(word)).filter((at) => at >= 0));
+        if (best.names) {
+            return { text: best.text.split(" ").filter((name) => words.some((word) => name.toLowerCase().includes(word))).join(" "), code: true };
+        }
+        if (best.code) {
+            const start = best.text.lastIndexOf("\n", at) + 1;
+            const end = best.text.indexOf("\n", at);
+            return { text: best.text.slice(start, end < 0 ? undefined : end).trim(), code: true };
+        }
+        const sentence = best.text.lastIndexOf(". ", at);
+        const start = sentence >= 0 && at - sentence < 80 ? sentence + 2 : best.text.indexOf(" ", Math.max(0, at - 50)) + 1;
+        const from = at < 60 ? 0 : Math.min(start, at);
+        const text = best.text.slice(from, from + 150);
+        return { text: `${from > 0 ? "… " : ""}${text}${from + 150 < best.text.length ? " …" : ""}`, code: false };
+    };
+
+    const dialog = document.getElementById("search");
+    const input = document.getElementById("search-input");
+    const status = document.getElementById("search-status");
+    const results = document.getElementById("search-results");
+
+    const show = () => {
+        const found = find(input.value);
+        results.replaceChildren(...found.map(({ section, words }) => {
+            const link = document.createElement("a");
+            link.href = dialog.dataset.root + section.address;
+            addMarked(link.appendChild(document.createElement("b")), section.title, words);
+            if (section.title !== section.page) {
+                link.append(" ", Object.assign(document.createElement("small"), { textContent: section.page }));
+            }
+            const { text, code } = excerpt(section, words);
+            const line = link.appendChild(document.createElement("span"));
+            line.className = code ? "in-code" : "";
+            addMarked(line, text, words);
+            const item = document.createElement("li");
+            item.append(link);
+            return item;
+        }));
+        results.scrollTop = 0;
+        const some = found.length === 1 ? "1 section" : `${found.length} sections`;
+        status.textContent = input.value.trim() === "" ? "Words, names from code, error messages" : found.length ? some : "Nothing found";
+    };
+
+    searchTexts = (texts) => {
+        for (const [number, [prose, code]] of texts.entries()) {
+            Object.assign(sections[number].fields[2], { text: prose, lower: prose.toLowerCase() });
+            Object.assign(sections[number].fields[3], { text: code, lower: code.toLowerCase(), names: false });
+        }
+        show();
+    };
+    const loadTexts = () => {
+        if (dialog.dataset.texts) loadScript(dialog.dataset.texts);
+        delete dialog.dataset.texts;
+    };
+
+    input.addEventListener("input", () => {
+        loadTexts();
+        show();
+    });
+    dialog.addEventListener("keydown", (event) => {
+        const links = [...results.querySelectorAll("a")];
+        const at = links.indexOf(document.activeElement);
+        if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+            event.preventDefault();
+            const next = at + (event.key === "ArrowDown" ? 1 : -1);
+            (next < 0 ? input : links[Math.min(next, links.length - 1)])?.focus();
+        } else if (event.key === "Enter" && event.target === input) {
+            event.preventDefault();
+            links[0]?.click();
+        }
+    });
+    // A section of this very page: nothing is loaded, so the dialog must go by itself.
+    results.addEventListener("click", (event) => {
+        if (event.target.closest("a") && !event.ctrlKey && !event.metaKey) dialog.close();
+    });
+    dialog.addEventListener("click", (event) => {
+        if (event.target === dialog) dialog.close();
+    });
+    if (input.value) loadTexts();
+    show();
+})();
