@@ -3,9 +3,11 @@
 
 use std::error::Error;
 use std::io;
+use std::pin::Pin;
 
-use futures_util::{TryStreamExt, stream};
+use futures_util::{Stream, TryStreamExt, stream};
 use http_body_util::channel::Channel;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::{Body, Bytes, Frame};
 
@@ -28,6 +30,20 @@ fn from_stream()
 }
 // ANCHOR_END: stream
 
+// ANCHOR: boxed
+type BoxError = Box<dyn Error + Send + Sync>;
+type Chunks =
+    Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+fn from_boxed_stream(
+    chunks: Chunks,
+) -> UnsyncBoxBody<Bytes, BoxError> {
+    let frames =
+        chunks.map_ok(Frame::data).map_err(BoxError::from);
+    BodyExt::boxed_unsync(StreamBody::new(frames))
+}
+// ANCHOR_END: boxed
+
 // ANCHOR: channel
 fn from_channel() -> Channel<Bytes> {
     let (mut sender, body) = Channel::new(1);
@@ -43,18 +59,23 @@ fn from_channel() -> Channel<Bytes> {
 }
 // ANCHOR_END: channel
 
-async fn whole<B>(body: B) -> Result<Bytes, Box<dyn Error>>
+async fn whole<B>(body: B) -> Result<Bytes, BoxError>
 where
-    B: Body<Error: Error + 'static>,
+    B: Body<Error: Into<BoxError>>,
 {
-    Ok(body.collect().await?.to_bytes())
+    let whole = body.collect().await.map_err(Into::into)?;
+    Ok(whole.to_bytes())
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), BoxError> {
     assert_eq!(whole(nothing()).await?, "");
     assert_eq!(whole(text()).await?, "hello");
     assert_eq!(whole(from_stream()).await?, "hello");
+    let chunks =
+        Box::pin(stream::iter([Ok("hello".into())]));
+    let body = from_boxed_stream(chunks);
+    assert_eq!(whole(body).await?, "hello");
     assert_eq!(whole(from_channel()).await?, "hello");
     Ok(())
 }

@@ -4,9 +4,11 @@
 extern crate hyper_014 as hyper;
 
 use std::io;
+use std::pin::Pin;
 
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use hyper::Body;
+use hyper::body::Bytes;
 
 // ANCHOR: fixed
 fn nothing() -> Body {
@@ -24,6 +26,15 @@ fn from_stream() -> Body {
     Body::wrap_stream(stream::iter(chunks))
 }
 // ANCHOR_END: stream
+
+// ANCHOR: boxed
+type Chunks =
+    Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+fn from_boxed_stream(chunks: Chunks) -> Body {
+    Body::wrap_stream(chunks)
+}
+// ANCHOR_END: boxed
 
 // ANCHOR: channel
 fn from_channel() -> Body {
@@ -46,6 +57,10 @@ async fn main() -> hyper::Result<()> {
     assert_eq!(to_bytes(nothing()).await?, "");
     assert_eq!(to_bytes(text()).await?, "hello");
     assert_eq!(to_bytes(from_stream()).await?, "hello");
+    let chunks =
+        Box::pin(stream::iter([Ok("hello".into())]));
+    let body = from_boxed_stream(chunks);
+    assert_eq!(to_bytes(body).await?, "hello");
     assert_eq!(to_bytes(from_channel()).await?, "hello");
     Ok(())
 }

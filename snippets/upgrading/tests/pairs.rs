@@ -12,7 +12,7 @@ mod program;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -27,7 +27,8 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_014 as old;
 use hyper_014::body::HttpBody as _;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use regex::Regex;
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
@@ -35,6 +36,7 @@ use snapbox::Assert;
 use snapbox::data::Data;
 use snapbox::report::Palette;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
 
 use program::{LIMIT, Program};
 
@@ -185,6 +187,85 @@ async fn large_headers_over_http2() {
         let response = sender.send_request(request).await.unwrap();
         assert_eq!(response.status(), status, "{name}");
     }
+}
+
+/// The time limit for heads in the next test.
+const HEAD_LIMIT: Duration = Duration::from_millis(50);
+
+/// Whether the server at this address cuts off a client that goes silent: at once, after half of a
+/// head, after a whole request.
+async fn cuts_off(address: SocketAddr) -> [bool; 3] {
+    let half = "GET / HTTP/1.1\r\nho";
+    let whole = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut cuts = [false; 3];
+    for (sent, cut) in ["", half, whole].iter().zip(&mut cuts) {
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        client.write_all(sent.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let end = client.read_to_end(&mut answer);
+        *cut = timeout(HEAD_LIMIT * 10, end).await.is_ok();
+    }
+    cuts
+}
+
+/// Accepts connections and serves each by this.
+async fn accept<F: Future<Output: Send> + Send + 'static>(
+    serve: impl Fn(TokioIo<tokio::net::TcpStream>) -> F + Send + 'static,
+) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(TokioIo::new(stream)));
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn what_a_header_timeout_cuts_off() {
+    let service =
+        old::service::make_service_fn(|_: &old::server::conn::AddrStream| async {
+            Ok::<_, old::Error>(old::service::service_fn(|_| async {
+                Ok::<_, old::Error>(old::Response::new(old::Body::empty()))
+            }))
+        });
+    let server = old::Server::bind(&([127, 0, 0, 1], 0).into())
+        .http1_header_read_timeout(HEAD_LIMIT)
+        .serve(service);
+    let before = server.local_addr();
+    tokio::spawn(server);
+    assert_eq!(cuts_off(before).await, [true, true, false]);
+
+    let hello =
+        |_| async { Ok::<_, hyper::Error>(Response::new(Empty::<Bytes>::new())) };
+    let http1 = accept(move |io| {
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_LIMIT)
+            .serve_connection(io, service_fn(hello))
+    });
+    assert_eq!(cuts_off(http1.await).await, [true, true, true]);
+
+    let auto = accept(move |io| async move {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
+        builder.serve_connection(io, service_fn(hello)).await
+    });
+    assert_eq!(cuts_off(auto.await).await, [false, true, true]);
+}
+
+#[tokio::test]
+async fn the_error_of_auto_holds_that_of_hyper() {
+    let (mut client, io) = tokio::io::duplex(1024);
+    client.write_all(b"GET / HTTP/1.1\r\nho").await.unwrap();
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
+    let hello =
+        |_| async { Ok::<_, hyper::Error>(Response::new(Empty::<Bytes>::new())) };
+    let conn = builder.serve_connection(TokioIo::new(io), service_fn(hello));
+    let error = conn.await.unwrap_err();
+    assert!(error.downcast_ref::<hyper::Error>().unwrap().is_timeout());
 }
 
 #[test]
