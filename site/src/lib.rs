@@ -15,6 +15,7 @@ use std::fmt::Write;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
+use std::thread;
 
 use anyhow::{Context, Result};
 use mdbook_renderer::book::{BookItem, Chapter};
@@ -38,27 +39,34 @@ impl Renderer for Site {
     fn render(&self, ctx: &RenderContext) -> Result<()> {
         let folder = ctx.destination.with_file_name("html");
         let whole = Whole::of(ctx)?;
-        let mut pages = Vec::new();
-        for chapter in ctx.book.chapters() {
-            let path = address(chapter);
-            let title = Some(chapter.name.clone());
-            pages.push(Page::read(&folder, path, title)?);
-        }
+        let (pages, others) = thread::scope(|scope| {
+            // The print page is all the others once more: it takes as long as they do.
+            let others = scope.spawn(|| {
+                let unlisted = ["404.html", "print.html"].into_iter();
+                unlisted
+                    .filter(|path| folder.join(path).exists())
+                    .map(|path| Page::read(&folder, path.to_owned(), None))
+                    .collect::<Result<Vec<Page>>>()
+            });
+            let pages = ctx.book.chapters().map(|chapter| {
+                Page::read(&folder, address(chapter), Some(chapter.name.clone()))
+            });
+            let pages = pages.collect::<Result<Vec<Page>>>();
+            (pages, others.join().expect("reading a page does not panic"))
+        });
+        let (pages, mut others) = (pages?, others?);
         // The first page is the front page as well: there, it has its address.
-        let front =
-            Page::read(&folder, "index.html".to_owned(), pages[0].title.clone())?;
+        others.push(Page::read(
+            &folder,
+            "index.html".to_owned(),
+            pages.first().and_then(|page| page.title.clone()),
+        )?);
         let search = Search::write(&folder, &pages)?;
 
-        let mut others = vec![front];
-        for path in ["404.html", "print.html"] {
-            if folder.join(path).exists() {
-                others.push(Page::read(&folder, path.to_owned(), None)?);
-            }
-        }
         for page in pages.iter().chain(&others) {
             fs::write(folder.join(&page.path), page.finish(&whole, &search))?;
         }
-        remove_unused(&folder, &others[0], &search)?;
+        remove_unused(&folder, &pages[0], &search)?;
 
         fs::write(folder.join("llms.txt"), machines::summary(&whole, ctx, &pages))?;
         fs::write(folder.join("llms-full.txt"), machines::full(&whole, ctx))?;
