@@ -423,6 +423,14 @@ mod tests {
     }
 
     #[test]
+    fn added_and_removed_lines_have_colours() {
+        let code = "<pre><code class=\"language-diff\"> a\n-b\n+c</code></pre>";
+        let page = Content::of(&format!("<h1 id=\"a\">A</h1>{code}"));
+        let lines = " a\n<span class=\"n\">-b\n</span><span class=\"s\">+c</span>";
+        assert!(page.html.contains(lines), "{}", page.html);
+    }
+
+    #[test]
     fn colours_do_not_end_at_the_wrong_quote() {
         let page = page("let a = r#\"b\"c\"#; let d: &amp;'e str = \"\\\"\"; 'f';");
         let strings: Vec<&str> = page

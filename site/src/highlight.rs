@@ -19,6 +19,7 @@ pub fn highlight<'a>(language: &str, code: &'a str) -> Vec<Piece<'a>> {
     let next = match language {
         "rust" => rust,
         "toml" | "ini" | "yaml" | "json" | "sh" => data,
+        "diff" => diff,
         _ => return vec![(None, code)],
     };
     let mut pieces: Vec<Piece> = Vec::new();
@@ -134,6 +135,17 @@ fn data(code: &str, at: usize) -> (Option<&'static str>, usize) {
         }
         _ => (None, length),
     }
+}
+
+/// A line of a diff: what is added is as green as a string, what is removed as a number.
+fn diff(code: &str, at: usize) -> (Option<&'static str>, usize) {
+    let rest = &code[at..];
+    let kind = match rest.as_bytes()[0] {
+        b'+' => Some("s"),
+        b'-' => Some("n"),
+        _ => None,
+    };
+    (kind, until(rest, "\n", 1))
 }
 
 /// The length of the name or number at the beginning.
