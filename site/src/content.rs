@@ -426,7 +426,7 @@ mod tests {
     fn added_and_removed_lines_have_colours() {
         let code = "<pre><code class=\"language-diff\"> a\n-b\n+c</code></pre>";
         let page = Content::of(&format!("<h1 id=\"a\">A</h1>{code}"));
-        let lines = " a\n<span class=\"n\">-b\n</span><span class=\"s\">+c</span>";
+        let lines = " a\n<span class=\"n\">-b</span>\n<span class=\"s\">+c</span>";
         assert!(page.html.contains(lines), "{}", page.html);
     }
 
