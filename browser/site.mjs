@@ -37,6 +37,19 @@ export function build(folder, address) {
   return existsSync(join(folder, 'index.html')) ? folder : join(folder, 'html');
 }
 
+/** The first page of the book: mdBook writes it as index.html, and once more under its own name. */
+const first = readFileSync(join(repository, 'src/SUMMARY.md'), 'utf8').match(/\]\((.+)\.md\)/)[1] + '.html';
+
+/** The name that a page has once. */
+export function once(page) {
+  return page === '' || page === first ? 'index.html' : page;
+}
+
+/** The source of a page of the site. */
+export function sourceOf(page) {
+  return join(repository, 'src', (once(page) === 'index.html' ? first : page).replace(/\.html$/, '.md'));
+}
+
 /** The HTML files of a site: what readers read, and what sends them elsewhere. */
 export function files(folder = site) {
   const html = readdirSync(folder, { recursive: true })
