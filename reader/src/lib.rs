@@ -253,7 +253,8 @@ impl Defects {
     /// Each Markdown file in src/ must be a page of the book.
     fn unlisted(&mut self, root: &Path, pages: &[(String, String)]) {
         for file in files(root, "src", "md") {
-            if file != "src/SUMMARY.md"
+            // mdBook renders 404.md without it being listed.
+            if !["src/SUMMARY.md", "src/404.md"].contains(&&*file)
                 && !pages.iter().any(|(path, _)| *path == file)
             {
                 self.add(&file, 1, "SUMMARY.md does not list this page, so nobody reads it and nothing tests it: add it there");

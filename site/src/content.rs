@@ -1,0 +1,392 @@
+//! The text of one page: mends the HTML that mdBook made of it, and reads from it what the rest
+//! of the site says about the page.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write;
+
+use html5gum::{DefaultEmitter, StartTag, Token, Tokenizer};
+
+use crate::highlight::highlight;
+
+/// What the page says.
+#[derive(Default)]
+pub struct Content {
+    /// The HTML, mended.
+    pub html: String,
+    /// A heading and what stands below it, up to the next one.
+    pub sections: Vec<Section>,
+    /// The paragraphs, as plain text.
+    pub paragraphs: Vec<String>,
+}
+
+#[derive(Default)]
+pub struct Section {
+    /// 1 for `h1`, the title of the page.
+    pub level: u8,
+    /// The fragment of its address.
+    pub id: String,
+    pub title: String,
+    /// The prose, as plain text.
+    pub text: String,
+    /// The lines of its code blocks that are shown.
+    pub code: String,
+    /// Those that are hidden.
+    pub hidden: String,
+}
+
+impl Content {
+    /// Reads and mends the HTML of a page.
+    pub fn of(html: &str) -> Content {
+        let mut reader = Reader { html, ..Reader::default() };
+        let emitter = DefaultEmitter::<usize>::new_with_span();
+        for token in Tokenizer::new_with_emitter(html, emitter) {
+            let Ok(token) = token;
+            reader.token(token);
+        }
+        reader.copy_until(html.len());
+        let mut content = reader.content;
+        for section in &mut content.sections {
+            section.text = one_line(&section.text);
+            section.title = one_line(&section.title);
+        }
+        content
+    }
+
+    /// What search engines show below the title: the first sentences, at most 160 characters.
+    pub fn description(&self) -> String {
+        let text = self.paragraphs.join(" ");
+        let end = text.char_indices().nth(160).map_or(text.len(), |(at, _)| at);
+        if end == text.len() {
+            return text;
+        }
+        let sentences = text[..end].rfind(". ").map(|at| &text[..=at]);
+        match sentences {
+            Some(sentences) if sentences.len() >= 50 => sentences.to_owned(),
+            _ => {
+                let words = text[..end - 1].rfind(' ').unwrap_or(end);
+                format!("{}…", text[..words].trim_end_matches([',', ':', ';']))
+            }
+        }
+    }
+
+    /// The names that stand in hidden lines alone, each with the first section that hides it.
+    pub fn hidden_names(&self) -> HashMap<&str, String> {
+        let mut known: HashSet<&str> =
+            self.sections.iter().flat_map(|section| names(&section.code)).collect();
+        let mut found = HashMap::new();
+        for section in &self.sections {
+            let new = names(&section.hidden).filter(|name| known.insert(name));
+            let new: Vec<&str> = new.collect();
+            if !new.is_empty() {
+                found.insert(&*section.id, new.join(" "));
+            }
+        }
+        found
+    }
+
+    /// The list of the sections, for the column "On this page".
+    pub fn outline(&self) -> String {
+        let mut list = String::from("<p class=\"title\">On this page</p>\n<ul>\n");
+        for section in self.sections.iter().filter(|section| section.level <= 3) {
+            let (level, id) = (section.level, &section.id);
+            let title = if level == 1 { "Overview" } else { &section.title };
+            writeln!(
+                list,
+                "<li class=\"level-{level}\"><a href=\"#{id}\">{}</a></li>",
+                escaped(title)
+            )
+            .unwrap();
+        }
+        list + "</ul>"
+    }
+}
+
+#[derive(Default)]
+struct Reader<'a> {
+    html: &'a str,
+    /// Up to here the HTML is copied, or replaced.
+    copied: usize,
+    content: Content,
+    heading: bool,
+    paragraph: Option<String>,
+    /// The depth of the pictures around the token: their text is no prose.
+    picture: usize,
+    block: Option<Block>,
+    /// How many scrolling boxes have this name.
+    names: HashMap<String, usize>,
+}
+
+/// A code block that is being read.
+#[derive(Default)]
+struct Block {
+    language: String,
+    text: String,
+    /// Whether the text read now is hidden, and where in the text that changed.
+    hidden: bool,
+    changes: Vec<(usize, bool)>,
+}
+
+impl Reader<'_> {
+    fn token(&mut self, token: Token<usize>) {
+        match token {
+            Token::StartTag(tag) => self.start(&tag),
+            Token::EndTag(tag) => {
+                self.end(&name(&tag.name), tag.span.start, tag.span.end)
+            }
+            Token::String(text) => self.text(&name(&text.value)),
+            _ => {}
+        }
+    }
+
+    fn start(&mut self, tag: &StartTag<usize>) {
+        let class = attribute(tag, "class");
+        match &*name(&tag.name) {
+            "code" if let Some(block) = &mut self.block => {
+                let language =
+                    class.split(' ').find_map(|it| it.strip_prefix("language-"));
+                block.language = language.unwrap_or("text").to_owned();
+            }
+            "span" if let Some(block) = &mut self.block => {
+                block.hidden = class == "boring";
+                block.changes.push((block.text.len(), block.hidden));
+            }
+            "pre" => {
+                self.copy_until(tag.span.start);
+                self.block = Some(Block::default());
+            }
+            "div" if class == "table-wrapper" => {
+                self.copy_until(tag.span.start);
+                let label = self.box_name("Table");
+                let html = &mut self.content.html;
+                write!(html, "<div class=\"table\" {label}>").unwrap();
+                self.copied = tag.span.end;
+            }
+            "svg" => self.picture += 1,
+            "p" => self.paragraph = Some(String::new()),
+            heading if level(heading).is_some() => {
+                self.heading = true;
+                self.content.sections.push(Section {
+                    level: level(heading).unwrap(),
+                    id: attribute(tag, "id"),
+                    ..Section::default()
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, name: &str, start: usize, end: usize) {
+        match name {
+            "span" if let Some(block) = &mut self.block => {
+                block.hidden = false;
+                block.changes.push((block.text.len(), false));
+            }
+            "pre" if let Some(block) = self.block.take() => {
+                self.code_block(&block);
+                self.copied = end;
+            }
+            "svg" => self.picture -= 1,
+            "p" => {
+                let paragraph = self.paragraph.take().unwrap_or_default();
+                self.content.paragraphs.push(one_line(&paragraph));
+            }
+            _ if level(name).is_some() => self.heading = false,
+            _ => {}
+        }
+        // What ends here and what follows are two words, if they are two boxes.
+        if !["a", "code", "em", "strong", "span", "kbd", "sup"].contains(&name)
+            && let Some(section) = self.content.sections.last_mut()
+        {
+            section.text.push(' ');
+        }
+        debug_assert!(start <= end);
+    }
+
+    fn text(&mut self, text: &str) {
+        if let Some(block) = &mut self.block {
+            block.text.push_str(text);
+            return;
+        }
+        if self.picture > 0 {
+            return;
+        }
+        if let Some(paragraph) = &mut self.paragraph {
+            paragraph.push_str(text);
+        }
+        let Some(section) = self.content.sections.last_mut() else { return };
+        let part = if self.heading { &mut section.title } else { &mut section.text };
+        part.push_str(text);
+    }
+
+    /// Copies the HTML that has not been copied or replaced yet, up to here.
+    fn copy_until(&mut self, end: usize) {
+        self.content.html.push_str(&self.html[self.copied..end]);
+        self.copied = end;
+    }
+
+    /// What makes a box that may scroll reachable by the keyboard. Its name is its own: screen
+    /// readers list them.
+    fn box_name(&mut self, what: &str) -> String {
+        let section = self.content.sections.last();
+        let title = section.map_or("", |section| section.title.trim());
+        let name = format!("{what}: {title}");
+        let count = self.names.entry(name.clone()).or_default();
+        *count += 1;
+        let name = if *count == 1 { name } else { format!("{name} ({count})") };
+        format!("tabindex=\"0\" role=\"region\" aria-label=\"{}\"", escaped(&name))
+    }
+
+    fn code_block(&mut self, block: &Block) {
+        let lines = block.lines();
+        let language = &block.language;
+        let what = if language == "console" { "Terminal" } else { "Code" };
+        let label = self.box_name(what);
+        let html = &mut self.content.html;
+        write!(html, "<div class=\"code {language}\"><pre {label}><code>").unwrap();
+        for run in lines.chunk_by(|a, b| a.hidden == b.hidden) {
+            if run[0].hidden {
+                html.push_str("<span class=\"hidden\">");
+            }
+            for line in run {
+                html.push_str(&line.html);
+                html.push('\n');
+            }
+            if run[0].hidden {
+                html.push_str("</span>");
+            }
+        }
+        html.push_str("</code></pre></div>");
+        if let Some(section) = self.content.sections.last_mut() {
+            for line in lines {
+                let part =
+                    if line.hidden { &mut section.hidden } else { &mut section.code };
+                *part += line.text;
+                part.push('\n');
+            }
+        }
+    }
+}
+
+struct Line<'a> {
+    text: &'a str,
+    html: String,
+    hidden: bool,
+}
+
+impl Block {
+    /// The lines, coloured where they are shown.
+    fn lines(&self) -> Vec<Line<'_>> {
+        let mut changes = self.changes.iter().peekable();
+        let (mut at, mut hidden) = (0, false);
+        let mut lines: Vec<Line> = Vec::new();
+        for text in self.text.lines() {
+            while let Some((_, state)) = changes.next_if(|(from, _)| *from <= at) {
+                hidden = *state;
+            }
+            lines.push(Line { text, html: String::new(), hidden });
+            at += text.len() + 1;
+        }
+        hide_blank_lines(&mut lines);
+        if self.language == "console" {
+            for line in &mut lines {
+                line.html = console(line.text);
+            }
+            return lines;
+        }
+        let mut index = 0;
+        for (kind, piece) in highlight(&self.language, &self.text) {
+            for (number, part) in piece.split('\n').enumerate() {
+                if number > 0 {
+                    index += 1;
+                }
+                let Some(line) = lines.get_mut(index) else { break };
+                match kind {
+                    Some(kind) if !line.hidden && !part.is_empty() => {
+                        let part = escaped(part);
+                        write!(line.html, "<span class=\"{kind}\">{part}</span>")
+                            .unwrap();
+                    }
+                    _ => line.html += &escaped(part),
+                }
+            }
+        }
+        lines
+    }
+}
+
+/// Hidden lines take the blank lines around them along: between what is shown above and below,
+/// one blank line stays, if there was any.
+fn hide_blank_lines(lines: &mut [Line]) {
+    let shown = |line: &Line| !line.hidden && !line.text.trim().is_empty();
+    let mut at = 0;
+    while at < lines.len() {
+        if shown(&lines[at]) {
+            at += 1;
+            continue;
+        }
+        let rest = lines[at..].iter().position(shown);
+        let end = rest.map_or(lines.len(), |length| at + length);
+        let gap = &mut lines[at..end];
+        let inside = at > 0 && rest.is_some();
+        if gap.iter().any(|line| line.hidden) {
+            let mut keep = usize::from(inside);
+            for line in gap {
+                if !line.hidden && keep > 0 {
+                    keep -= 1;
+                } else {
+                    line.hidden = true;
+                }
+            }
+        }
+        at = end;
+    }
+}
+
+/// A line of a terminal session: what is typed stands out from what is printed.
+fn console(line: &str) -> String {
+    if let Some(command) = line.strip_prefix("$ ") {
+        let command = escaped(command);
+        format!(
+            "<span class=\"prompt\">$ </span><span class=\"command\">{command}</span>"
+        )
+    } else if line == "^C" {
+        "<span class=\"prompt\">^C</span>".to_owned()
+    } else {
+        escaped(line)
+    }
+}
+
+fn level(name: &str) -> Option<u8> {
+    let digit = name.strip_prefix('h')?.parse().ok()?;
+    (1..=6).contains(&digit).then_some(digit)
+}
+
+fn name(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
+}
+
+fn attribute(tag: &StartTag<usize>, wanted: &str) -> String {
+    let value = tag.attributes.get(wanted.as_bytes());
+    value.map(|value| name(&value.value)).unwrap_or_default()
+}
+
+/// The identifiers in the code.
+fn names(code: &str) -> impl Iterator<Item = &str> {
+    let words = code.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+    words.filter(|word| {
+        word.len() > 2 && !word.starts_with(|c: char| c.is_ascii_digit())
+    })
+}
+
+/// The text with each run of white space as one space.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The text as HTML, in an attribute too.
+pub fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}

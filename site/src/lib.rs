@@ -1,0 +1,320 @@
+//! Finishes the site: what mdBook's templates cannot do.
+//!
+//! theme/index.hbs has marks such as `<!-- site:nav -->`. [`Site`] runs after mdBook's html
+//! renderer, puts into each page what belongs there, mends the HTML of its text, and writes what
+//! belongs to no single page: the search index, sitemap.xml, llms.txt and llms-full.txt. To add
+//! something to every page, add a mark to the template and fill it in `Page::finish`.
+
+mod content;
+mod highlight;
+mod machines;
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fmt::Write;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use mdbook_renderer::book::{BookItem, Chapter};
+
+use mdbook_renderer::{RenderContext, Renderer};
+use serde_json::json;
+
+use content::{Content, escaped};
+
+/// The crates whose versions stand below each page.
+const TESTED_WITH: [&str; 4] = ["hyper", "hyper-util", "http-body-util", "tokio"];
+
+pub struct Site;
+
+impl Renderer for Site {
+    fn name(&self) -> &str {
+        "site"
+    }
+
+    /// Finishes the pages in the folder of the html renderer, which mdBook runs before this one.
+    fn render(&self, ctx: &RenderContext) -> Result<()> {
+        let folder = ctx.destination.with_file_name("html");
+        let whole = Whole::of(ctx)?;
+        let mut pages = Vec::new();
+        for chapter in ctx.book.chapters() {
+            let path = address(chapter);
+            let title = Some(chapter.name.clone());
+            pages.push(Page::read(&folder, path, title)?);
+        }
+        // The first page is the front page as well: there, it has its address.
+        let front =
+            Page::read(&folder, "index.html".to_owned(), pages[0].title.clone())?;
+        let index = search_index(&pages);
+        let index_name = format!("search-{}.js", hash(&index));
+        fs::write(folder.join(&index_name), index)?;
+
+        let mut others = vec![front];
+        for path in ["404.html", "print.html"] {
+            if folder.join(path).exists() {
+                others.push(Page::read(&folder, path.to_owned(), None)?);
+            }
+        }
+        let mut mentioned = HashSet::new();
+        for page in pages.iter().chain(&others) {
+            let html = page.finish(&whole, &index_name);
+            mentioned.extend(html.split(['"', '/', ' ']).map(str::to_owned));
+            fs::write(folder.join(&page.path), html)?;
+        }
+        remove_unused(&folder, &mentioned)?;
+
+        fs::write(folder.join("llms.txt"), machines::summary(&whole, ctx, &pages))?;
+        fs::write(folder.join("llms-full.txt"), machines::full(&whole, ctx))?;
+        if whole.url.is_some() {
+            fs::write(folder.join("sitemap.xml"), machines::sitemap(&whole, &pages))?;
+        }
+        Ok(())
+    }
+}
+
+/// What all pages have in common.
+struct Whole<'a> {
+    title: String,
+    description: String,
+    /// Where the site will be, with a slash at its end: `https://example.org/guide/`. Not known
+    /// in a clone; who publishes sets MDBOOK_OUTPUT__SITE__URL.
+    url: Option<String>,
+    items: &'a [BookItem],
+    versions: String,
+}
+
+impl Whole<'_> {
+    fn of(ctx: &RenderContext) -> Result<Whole<'_>> {
+        let lock = fs::read_to_string(ctx.root.join("Cargo.lock"))
+            .context("Cargo.lock has the versions that stand below each page")?;
+        let versions = TESTED_WITH.map(|name| {
+            let version = locked_version(&lock, name);
+            format!("{name} {}", version.unwrap_or("(not in Cargo.lock)"))
+        });
+        let url = ctx.config.get::<String>("output.site.url")?;
+        Ok(Whole {
+            title: ctx.config.book.title.clone().unwrap_or_default(),
+            description: ctx.config.book.description.clone().unwrap_or_default(),
+            url: url
+                .filter(|url| !url.is_empty())
+                .map(|url| format!("{}/", url.trim_end_matches('/'))),
+            items: &ctx.book.items,
+            versions: versions.join(", "),
+        })
+    }
+
+    /// The address of a page: whole where the site's own is known, else from its root.
+    fn address(&self, path: &str) -> String {
+        let path = if path == "index.html" { "" } else { path };
+        format!("{}{path}", self.url.as_deref().unwrap_or_default())
+    }
+}
+
+/// The newest version of the crate in Cargo.lock, which lists the older ones before it.
+fn locked_version<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
+    let entry = format!("name = \"{name}\"\nversion = \"");
+    let (_, rest) = lock.rsplit_once(&entry)?;
+    rest.split('"').next()
+}
+
+/// A page as mdBook has rendered it.
+struct Page {
+    /// From the root of the site: `server/echo.html`.
+    path: String,
+    /// Its name in SUMMARY.md. None for those that are not listed there.
+    title: Option<String>,
+    before: String,
+    content: Content,
+    after: String,
+}
+
+impl Page {
+    fn read(folder: &Path, path: String, title: Option<String>) -> Result<Page> {
+        let html = fs::read_to_string(folder.join(&path))
+            .with_context(|| format!("mdBook has not rendered {path}"))?;
+        let missing = || {
+            format!(
+                "{path}: theme/index.hbs must have the marks site:content and site:end"
+            )
+        };
+        let (before, rest) =
+            html.split_once("<!-- site:content -->").with_context(missing)?;
+        let (content, after) =
+            rest.split_once("<!-- site:end -->").with_context(missing)?;
+        Ok(Page {
+            title,
+            before: before.to_owned(),
+            content: Content::of(content.trim()),
+            after: after.to_owned(),
+            path,
+        })
+    }
+
+    /// The page with everything in its place.
+    fn finish(&self, whole: &Whole, index: &str) -> String {
+        let fill = |html: &str| {
+            html.replace("<!-- site:head -->", &self.head(whole))
+                .replace("<!-- site:nav -->", &self.nav(whole.items))
+                .replace("<!-- site:outline -->", &self.content.outline())
+                .replace(
+                    "<!-- site:versions -->",
+                    &format!("Tested with {}.", whole.versions),
+                )
+                .replace("<!-- site:index -->", &format!("{}{index}", self.to_root()))
+        };
+        format!("{}{}{}", fill(&self.before), self.content.html, fill(&self.after))
+    }
+
+    fn head(&self, whole: &Whole) -> String {
+        let Some(title) = &self.title else { return String::new() };
+        let description = escaped(&self.content.description());
+        let mut head =
+            format!("<meta name=\"description\" content=\"{description}\">");
+        let property = |name: &str, value: &str| {
+            format!("\n<meta property=\"og:{name}\" content=\"{}\">", escaped(value))
+        };
+        let kind = if self.path == "index.html" { "website" } else { "article" };
+        head += &property("title", title);
+        head += &property("type", kind);
+        head += &property("site_name", &whole.title);
+        head += &property("description", &self.content.description());
+        if whole.url.is_some() {
+            let front = first(whole.items).map(address);
+            let front = front.is_some_and(|front| front == self.path);
+            let url = whole.address(if front { "index.html" } else { &self.path });
+            head += &property("url", &url);
+            write!(head, "\n<link rel=\"canonical\" href=\"{}\">", escaped(&url))
+                .unwrap();
+        }
+        head
+    }
+
+    /// The pages of the book as a tree, with a mark at this one.
+    fn nav(&self, items: &[BookItem]) -> String {
+        let front = first(items).map(address);
+        let here = if self.path == "index.html" { front.clone() } else { None };
+        let nav = Nav {
+            here: here.unwrap_or_else(|| self.path.clone()),
+            front: front.unwrap_or_default(),
+            root: self.to_root(),
+        };
+        nav.list(items)
+    }
+
+    /// The way from this page to the root of the site. Where mdBook gives a page a `base`, that
+    /// is the root.
+    fn to_root(&self) -> String {
+        "../".repeat(self.path.matches('/').count())
+    }
+}
+
+struct Nav {
+    here: String,
+    front: String,
+    root: String,
+}
+
+impl Nav {
+    fn list(&self, items: &[BookItem]) -> String {
+        let mut html = String::new();
+        let mut open = false;
+        for item in items {
+            match item {
+                BookItem::PartTitle(title) => {
+                    html += if open { "</ul>\n" } else { "" };
+                    open = false;
+                    writeln!(html, "<p class=\"title\">{}</p>", escaped(title))
+                        .unwrap();
+                }
+                BookItem::Chapter(chapter) => {
+                    html += if open { "" } else { "<ul>\n" };
+                    open = true;
+                    html += &self.entry(chapter);
+                }
+                BookItem::Separator => {}
+            }
+        }
+        html + if open { "</ul>" } else { "" }
+    }
+
+    fn entry(&self, chapter: &Chapter) -> String {
+        let below = match &*chapter.sub_items {
+            [] => String::new(),
+            items => format!("\n{}", self.list(items)),
+        };
+        let name = escaped(&chapter.name);
+        if chapter.is_draft_chapter() {
+            return format!("<li>{name}{below}</li>\n");
+        }
+        let path = address(chapter);
+        let here = if path == self.here { " aria-current=\"page\"" } else { "" };
+        let path = if path == self.front { "index.html" } else { &path };
+        format!("<li><a href=\"{}{path}\"{here}>{name}</a>{below}</li>\n", self.root)
+    }
+}
+
+/// The path of the chapter's page from the root of the site.
+fn address(chapter: &Chapter) -> String {
+    let path = chapter.path.clone().unwrap_or_default().with_extension("html");
+    path.to_string_lossy().replace('\\', "/")
+}
+
+fn first(items: &[BookItem]) -> Option<&Chapter> {
+    items.iter().find_map(|item| match item {
+        BookItem::Chapter(chapter) if !chapter.is_draft_chapter() => Some(chapter),
+        _ => None,
+    })
+}
+
+/// A script that hands theme/search.js all that can be found: as a script it loads from a file
+/// too, where `fetch` may not.
+fn search_index(pages: &[Page]) -> String {
+    let pages: Vec<_> = pages
+        .iter()
+        .map(|page| {
+            let mut hidden = page.content.hidden_names();
+            let sections = page.content.sections.iter().map(|section| {
+                let names = hidden.remove(&*section.id).unwrap_or_default();
+                json!([
+                    section.id,
+                    section.title,
+                    section.text,
+                    section.code.trim_end(),
+                    names
+                ])
+            });
+            json!([page.path, page.title, sections.collect::<Vec<_>>()])
+        })
+        .collect();
+    format!("var searchIndex = {};\n", json!(pages))
+}
+
+/// Names a file by its content, so that browsers may keep it for ever.
+fn hash(text: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    format!("{:08x}", hasher.finish() as u32)
+}
+
+/// Removes what mdBook adds for its own template and no page of ours asks for.
+fn remove_unused(folder: &Path, mentioned: &HashSet<String>) -> Result<()> {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+            let asset =
+                [".css", ".js", ".png", ".svg"].iter().any(|end| name.ends_with(end));
+            if path.is_dir() {
+                folders.push(path);
+            } else if name == "toc.html" || asset && !mentioned.contains(name) {
+                fs::remove_file(&path)?;
+            }
+        }
+    }
+    // The folder of stylesheets is empty now.
+    let _ = fs::remove_dir(PathBuf::from(folder).join("css"));
+    Ok(())
+}

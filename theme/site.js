@@ -1,0 +1,159 @@
+// What the pages do. All of them work without: the trees, hidden lines and colours are HTML and CSS.
+"use strict";
+
+const root = document.documentElement;
+const icon = (name) => `<svg aria-hidden="true"><use href="#icon-${name}"/></svg>`;
+
+// Light or dark. The system decides, until the reader does; back at what the system says, it
+// decides again.
+const system = matchMedia("(prefers-color-scheme: dark)");
+const toggle = document.getElementById("theme-toggle");
+const theme = () => root.dataset.theme ?? (system.matches ? "dark" : "light");
+const other = () => (theme() === "dark" ? "light" : "dark");
+const nameToggle = () => {
+    toggle.ariaLabel = toggle.title = `Switch to the ${other()} theme`;
+};
+toggle.addEventListener("click", () => {
+    const chosen = other();
+    if (chosen === (system.matches ? "dark" : "light")) delete root.dataset.theme;
+    else root.dataset.theme = chosen;
+    try {
+        if (root.dataset.theme) localStorage.setItem("theme", chosen);
+        else localStorage.removeItem("theme");
+    } catch { /* The choice holds for this page. */ }
+    nameToggle();
+});
+system.addEventListener("change", nameToggle);
+nameToggle();
+
+// The buttons of the code blocks.
+const text = (block, parts) => [...block.querySelectorAll(parts)].map((part) => part.textContent).join("\n");
+const shown = (block) => {
+    const code = block.querySelector("code").cloneNode(true);
+    if (!block.classList.contains("whole")) code.querySelectorAll(".hidden").forEach((part) => part.remove());
+    return code.textContent;
+};
+const copy = async (button, content) => {
+    try {
+        await navigator.clipboard.writeText(content);
+    } catch {
+        // Browsers offer no clipboard to pages from plain http. The old way works there.
+        const area = document.body.appendChild(document.createElement("textarea"));
+        area.value = content;
+        area.select();
+        document.execCommand("copy");
+        area.remove();
+        button.focus();
+    }
+    const before = button.innerHTML;
+    if (button.dataset.done) return;
+    button.dataset.done = "yes";
+    button.innerHTML = icon("done");
+    said.textContent = "Copied";
+    setTimeout(() => {
+        button.innerHTML = before;
+        delete button.dataset.done;
+        said.textContent = "";
+    }, 1500);
+};
+const said = document.body.appendChild(document.createElement("div"));
+said.className = "unseen";
+said.setAttribute("role", "status");
+
+const addButton = (buttons, name, picture, action) => {
+    const button = buttons.appendChild(document.createElement("button"));
+    button.type = "button";
+    button.ariaLabel = button.title = name;
+    button.innerHTML = icon(picture);
+    button.addEventListener("click", () => action(button));
+    return button;
+};
+for (const block of document.querySelectorAll(".code")) {
+    const buttons = document.createElement("div");
+    buttons.className = "buttons";
+    if (block.querySelector(".command")) {
+        addButton(buttons, "Copy commands", "copy", (button) => copy(button, text(block, ".command") + "\n"));
+    } else {
+        addButton(buttons, "Copy", "copy", (button) => copy(button, shown(block)));
+    }
+    if (block.querySelector(".hidden")) {
+        const eye = addButton(buttons, "Show whole program", "eye", (button) => {
+            button.ariaExpanded = String(block.classList.toggle("whole"));
+        });
+        eye.ariaExpanded = "false";
+        addButton(buttons, "Copy whole program", "program", (button) => copy(button, text(block, "code")));
+    }
+    block.prepend(buttons);
+}
+
+// A box that does not scroll is no stop for the keyboard.
+const sized = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+        if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+        else target.removeAttribute("tabindex");
+    }
+});
+document.querySelectorAll(".code pre, .table").forEach((box) => sized.observe(box));
+
+// Where the reader is: marked in "On this page", and named in the bar on a phone.
+const outline = document.getElementById("outline");
+if (outline) {
+    const where = document.getElementById("where");
+    const page = where.textContent;
+    const links = [...outline.querySelectorAll("a")];
+    const sections = links.map((link) => document.getElementById(decodeURIComponent(link.hash.slice(1))));
+    let current;
+    const mark = () => {
+        const atEnd = innerHeight + scrollY >= document.body.scrollHeight - 2 && scrollY > 0;
+        let index = sections.findLastIndex((section) => section?.getBoundingClientRect().top < 120);
+        if (atEnd) index = links.length - 1;
+        if (index === current) return;
+        links[current]?.removeAttribute("aria-current");
+        links[index]?.setAttribute("aria-current", "location");
+        where.textContent = index > 0 ? links[index].textContent : page;
+        current = index;
+    };
+    let waiting = false;
+    addEventListener("scroll", () => {
+        if (waiting) return;
+        waiting = true;
+        requestAnimationFrame(() => {
+            waiting = false;
+            mark();
+        });
+    }, { passive: true });
+    mark();
+    outline.addEventListener("click", (event) => {
+        if (event.target.closest("a") && outline.matches(":popover-open")) outline.hidePopover();
+    });
+}
+document.querySelector("#pages [aria-current]")?.scrollIntoView({ block: "nearest" });
+
+// Search: its script and its index are loaded when it is first opened.
+const search = document.getElementById("search");
+const openSearch = () => {
+    if (!search.open) search.showModal();
+    const scripts = search.dataset.scripts?.split(" ") ?? [];
+    delete search.dataset.scripts;
+    for (const source of scripts) {
+        const script = document.createElement("script");
+        script.src = source;
+        script.async = false;
+        document.head.append(script);
+    }
+    document.getElementById("search-input").select();
+};
+document.getElementById("search-open").addEventListener("click", openSearch);
+addEventListener("keydown", (event) => {
+    const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
+    if ((event.key === "/" || event.key === "s") && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+        event.preventDefault();
+        openSearch();
+    }
+});
+
+// Paper has no way to open what is folded.
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((details) => {
+    details.open = true;
+}));
+if (document.body.classList.contains("print")) addEventListener("load", () => setTimeout(print, 100));
