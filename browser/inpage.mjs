@@ -98,16 +98,17 @@ export function codeColours() {
 
 /** What reaches over the right edge of the screen, and does not scroll in a box of its own. */
 export function sidewaysScroll(width) {
-  if (document.documentElement.scrollWidth > width) return `the page is ${document.documentElement.scrollWidth} px wide`;
-  for (const element of document.querySelectorAll('main *')) {
+  const { scrollWidth } = document.documentElement;
+  for (const element of document.querySelectorAll('body *')) {
     if (element.getBoundingClientRect().right <= width + 1 || !element.checkVisibility()) continue;
-    let around = element;
+    let around = element.parentElement;
     while (around && !/auto|scroll|hidden|clip/.test(getComputedStyle(around).overflowX)) around = around.parentElement;
     if (!around || around === document.body || around === document.documentElement) {
-      return `<${element.localName}> "${element.textContent.trim().slice(0, 40)}" is cut off at the right`;
+      const name = `<${element.localName}> "${element.textContent.trim().replace(/\s+/g, ' ').slice(0, 40)}"`;
+      return `${name} reaches to ${Math.round(element.getBoundingClientRect().right)} px; the page is ${scrollWidth} px wide`;
     }
   }
-  return null;
+  return scrollWidth > width ? `the page is ${scrollWidth} px wide` : null;
 }
 
 /** The code blocks whose text lies under a button. */
@@ -138,6 +139,45 @@ export function unreachableCode() {
     .map((box) => box.textContent.trim().slice(0, 40));
 }
 
+/**
+ * What the buttons of the code block with this number do: what each of them copies, and what is
+ * shown before, while and after the whole program is. None for a button that is not there.
+ */
+export async function pressButtons(number) {
+  const code = document.querySelectorAll('main pre > code')[number];
+  const box = code.closest('div.code');
+  if (!box) return { boxed: false };
+  const find = (name) => [...box.querySelectorAll('button')].find((button) => (button.ariaLabel ?? button.textContent).trim() === name);
+  const copied = async (button) => {
+    if (!button) return null;
+    await navigator.clipboard.writeText('nothing');
+    button.click();
+    for (let tries = 0; tries < 100; tries += 1) {
+      const text = await navigator.clipboard.readText();
+      if (text !== 'nothing') return text;
+      await new Promise((later) => setTimeout(later, 5));
+    }
+    return 'nothing';
+  };
+  const pressed = () => toggle?.getAttribute('aria-expanded') ?? toggle?.getAttribute('aria-pressed');
+  // The names may change when the buttons are clicked.
+  const toggle = find('Show whole program');
+  const copy = find('Copy');
+  const whole = find('Copy whole program');
+  const found = { boxed: true, toggle: !!toggle, shown: [code.innerText], pressed: [pressed()] };
+  found.copy = await copied(copy);
+  found.commands = await copied(find('Copy commands'));
+  found.whole = await copied(whole);
+  if (!toggle) return found;
+  for (const _ of ['shows it', 'hides it again']) {
+    toggle.click();
+    found.shown.push(code.innerText);
+    found.pressed.push(pressed());
+    found.copyOfWhole ??= await copied(copy);
+  }
+  return found;
+}
+
 /** Types each query into the search that is open, and collects the addresses of what is found. */
 export async function searchFor(queries) {
   const input = document.querySelector('input[type=search]');
@@ -147,7 +187,7 @@ export async function searchFor(queries) {
   for (const query of queries) {
     answers[query] = await new Promise((found) => {
       const observer = new MutationObserver(() => links().length && end());
-      const late = setTimeout(end, 1500);
+      const late = setTimeout(end, 800);
       function end() {
         clearTimeout(late);
         observer.disconnect();

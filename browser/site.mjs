@@ -1,6 +1,6 @@
 // The built site: where it lies, its pages, a server for it, and the browser that opens it.
 
-import { execFileSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { delimiter, extname, join, normalize, resolve } from 'node:path';
@@ -10,8 +10,8 @@ import { brotliCompressSync } from 'node:zlib';
 export const repository = resolve(import.meta.dirname, '..');
 
 /** The folder of the site: the variable SITE, or where `mdbook build` writes. */
-export const site = resolve(process.env.SITE ?? ['book/html', 'book'].map((folder) => join(repository, folder))
-  .find((folder) => existsSync(join(folder, 'index.html'))) ?? missing('no built site', 'run `mdbook build`, or say where it lies: SITE=folder'));
+export const site = resolve(process.env.SITE ?? join(repository, 'book/html'));
+if (!existsSync(join(site, 'index.html'))) missing(`no site in ${site}`, 'run `mdbook build`, or say where it lies: SITE=folder');
 
 export function missing(what, mend) {
   console.error(`${what}: ${mend}`);
@@ -27,14 +27,15 @@ export function chromium() {
     ?? missing('no Chromium', '`apt-get install chromium`, or say where it lies: CHROME_PATH=file');
 }
 
-/** Builds the book for the given address, such as `/some/where/`, into the folder. */
+/** Builds the book for an address such as `/some/where/` into a folder of the repository. */
 export function build(folder, address) {
-  execFileSync('mdbook', ['build', '--dest-dir', folder], {
+  const { status } = spawnSync('mdbook', ['build', '--dest-dir', folder], {
     cwd: repository,
-    env: { ...process.env, MDBOOK_OUTPUT__HTML__SITE_URL: address },
+    env: { ...process.env, MDBOOK_LOG: 'warn', MDBOOK_OUTPUT__HTML__SITE_URL: address },
     stdio: ['ignore', 'ignore', 'inherit'],
   });
-  return existsSync(join(folder, 'index.html')) ? folder : join(folder, 'html');
+  if (status !== 0) throw new Error('`mdbook build` fails, see above; is mdBook installed?');
+  return join(repository, folder, 'html');
 }
 
 /** The first page of the book: mdBook writes it as index.html, and once more under its own name. */

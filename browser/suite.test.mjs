@@ -5,8 +5,7 @@
 //
 // SITE=folder tests a site that lies elsewhere than where `mdbook build` writes.
 
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
@@ -61,7 +60,7 @@ class Defects {
       console.log(`\n${what}\n  mend: ${mend}`);
       for (const row of rows) console.log(`  ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ').trimEnd()}`);
     }
-    const error = new Error(`${this.#list.size} kinds of defects, listed above`);
+    const error = new Error(`${this.#list.size === 1 ? 'a defect' : `${this.#list.size} defects`}, listed above`);
     error.stack = error.message;
     throw error;
   }
@@ -186,8 +185,7 @@ test('every page, at 360 and 1280 px, light and dark', async (t) => {
     for (const theme of [first.theme, first.theme === 'light' ? 'dark' : 'light']) {
       const where = { page: path, width, theme };
       await page.emulateMedia({ colorScheme: theme });
-      // Between the themes only colours differ.
-      await findings(page, access, where, theme === first.theme ? undefined : ['color-contrast', 'link-in-text-block']);
+      await findings(page, access, where, theme === first.theme ? undefined : onlyColours);
       for (const { colour, contrast, text, className } of await page.evaluate(inpage.codeColours)) {
         const row = measured[path] ?? {};
         const column = `contrast, ${theme}`;
@@ -215,6 +213,9 @@ test('every page, at 360 and 1280 px, light and dark', async (t) => {
   }));
   for (const [name, defects] of Object.entries(kinds)) await t.test(name, () => defects.none());
 });
+
+/** The rules of axe whose findings may differ between the themes. */
+const onlyColours = ['color-contrast', 'link-in-text-block'];
 
 async function findings(page, defects, where, rules) {
   if (!await page.evaluate(() => 'axe' in window)) await page.evaluate(axe.source);
@@ -267,16 +268,21 @@ check('axe finds nothing while the search, the menu or a whole program is open',
       await openSearch(page);
       await page.evaluate(inpage.searchFor, ['connection']);
     },
-    'the menu is open': async (page, width) => {
-      if (width === 360) await menu(page).click();
-    },
+    'the menu is open': (page) => menu(page).click(),
     'a whole program is shown': (page) => page.getByRole('button', { name: 'Show whole program' }).first().click(),
   };
-  return each(Object.keys(states).flatMap((state) => screens.map((screen) => ({ state, ...screen }))), ({ state, width, theme }) => visit(defects, { page: code, width, theme }, async (page) => {
-    await states[state](page, width);
+  const all = [
+    ...Object.keys(states).map((state) => ({ state, width: 360, theme: 'light' })),
+    ...Object.keys(states).filter((state) => state !== 'the menu is open').map((state) => ({ state, width: 1280, theme: 'dark' })),
+  ];
+  return each(all, ({ state, width, theme }) => visit(defects, { page: code, width, theme }, async (page) => {
+    await states[state](page);
     const wide = await page.evaluate(inpage.sidewaysScroll, width);
     if (wide) defects.add({ page: code, width, theme, state }, 'it is wider than the screen', 'let it wrap, or scroll in a box of its own (overflow-x: auto)', wide);
     await findings(page, defects, { page: code, width, theme, state });
+    const other = theme === 'light' ? 'dark' : 'light';
+    await page.emulateMedia({ colorScheme: other });
+    await findings(page, defects, { page: code, width, theme: other, state }, onlyColours);
   }));
 });
 
@@ -317,66 +323,45 @@ check('the theme follows the system until the reader chooses, and never flashes'
 // One at a time: there is one clipboard.
 check('code blocks show and copy the whole program, terminal blocks their commands', (defects) => each(pages, (path) => visit(defects, { page: path, permissions: ['clipboard-read', 'clipboard-write'] }, async (page, report) => {
   const sources = blocks(path);
-  if (sources.length) measured[path]['code blocks'] = sources.length;
+  if (!sources.length) return;
+  measured[path]['code blocks'] = sources.length;
   await unfold(page);
   await compareShown(page, path, report);
-  const boxes = await page.locator('main pre > code').all();
-  for (const [index, source] of sources.entries()) if (boxes[index]) await codeBlock(page, boxes[index], source, report);
+  // Nothing lies on the buttons, and they are big enough to be hit.
+  for (const button of await page.locator('main div.code button').all()) await button.click({ trial: true });
+  const count = await page.locator('main pre > code').count();
+  for (const [index, source] of sources.slice(0, count).entries()) {
+    compareButtons(await page.evaluate(inpage.pressButtons, index), source, report);
+  }
 }), 1));
 
-async function codeBlock(page, block, source, report) {
+function compareButtons(found, source, report) {
   const begin = `\`${source.shown.split('\n')[0].trim()}\``;
-  const box = block.locator('xpath=ancestor::div[contains(concat(" ", @class, " "), " code ")][1]');
-  if (await box.count() === 0) {
+  if (!found.boxed) {
     report('a code block is not in its box', 'div.code > pre > code', begin);
     return;
   }
-  const find = async (name, wanted, mend) => {
-    const button = box.getByRole('button', { name, exact: true });
-    const there = await button.count() > 0;
-    if (there !== wanted) report(`a code block has ${wanted ? 'no' : 'a'} button "${name}"`, mend, begin);
-    // Its name may change when it is clicked.
-    return there ? button.first().elementHandle() : null;
+  const has = (name, is, wanted, mend) => {
+    if (is !== wanted) report(`a code block has ${wanted ? 'no' : 'a'} button "${name}"`, mend, begin);
   };
-  const shown = () => block.innerText();
-  const copies = async (button, wanted, mend, when = '') => {
-    if (!button) return;
-    await page.evaluate(() => navigator.clipboard.writeText('nothing'));
-    const name = await button.evaluate((element) => element.ariaLabel ?? element.textContent.trim());
-    await button.click();
-    const copied = await page.evaluate(async () => {
-      for (let tries = 0; tries < 50; tries += 1) {
-        const text = await navigator.clipboard.readText();
-        if (text !== 'nothing') return text;
-        await new Promise((later) => setTimeout(later, 10));
-      }
-      return 'nothing';
-    });
-    same(copied, wanted, `"${name}" copies something else${when}`, mend, report);
+  const copies = (name, is, wanted, mend, when = '') => {
+    if (is !== null) same(is, wanted, `"${name}" copies something else${when}`, mend, report);
   };
-
-  const before = await shown();
+  const [before, all, after] = found.shown;
   const terminal = source.commands !== '';
-  const copy = await find('Copy', !terminal, 'give each block one, but where there is "Copy commands"');
-  await copies(copy, before, 'copy what is shown');
-  const commands = await find('Copy commands', terminal, 'give one to each console block in which a command is typed');
-  await copies(commands, source.commands, 'copy the commands alone: without prompt, output and ^C');
-
-  const onlyHidden = 'give one to each block that hides lines';
-  await copies(await find('Copy whole program', source.hidden, onlyHidden), source.whole, 'copy the file that the block includes, without its ANCHOR lines');
-  const toggle = await find('Show whole program', source.hidden, onlyHidden);
-  if (!toggle) return;
-  const pressed = () => toggle.evaluate((button) => button.getAttribute('aria-expanded') ?? button.getAttribute('aria-pressed'));
-  const states = [await pressed()];
-  await toggle.click();
-  states.push(await pressed());
-  const all = await shown();
+  has('Copy', found.copy !== null, !terminal, 'give each block one, but where there is "Copy commands"');
+  copies('Copy', found.copy, before, 'copy what is shown');
+  has('Copy commands', found.commands !== null, terminal, 'give one to each console block in which a command is typed');
+  copies('Copy commands', found.commands, source.commands, 'copy the commands alone: without prompt, output and ^C');
+  const mend = 'give one to each block that hides lines, and to no other';
+  has('Copy whole program', found.whole !== null, source.hidden, mend);
+  copies('Copy whole program', found.whole, source.whole, 'copy the file that the block includes, without its ANCHOR lines');
+  has('Show whole program', found.toggle, source.hidden, mend);
+  if (!found.toggle) return;
   same(all, source.whole, '"Show whole program" shows something else', 'show all of the file that the block includes, without its ANCHOR lines', report);
-  await copies(copy, all, 'copy what is shown', ' while the whole program is shown');
-  await toggle.click();
-  states.push(await pressed());
-  same(await shown(), before, 'what "Show whole program" has shown stays', 'hide it again at the second click', report);
-  if (`${states}` !== 'false,true,false') report('"Show whole program" does not say whether it is pressed', 'aria-expanded="false", then "true", then "false" again', `${states}`);
+  copies('Copy', found.copyOfWhole, all, 'copy what is shown', ' while the whole program is shown');
+  same(after, before, 'what "Show whole program" has shown stays', 'hide it again at the second click', report);
+  if (`${found.pressed}` !== 'false,true,false') report('"Show whole program" does not say whether it is pressed', 'aria-expanded="false", then "true", then "false" again', `${found.pressed}`);
 }
 
 check('boxes that scroll do so by the keys', (defects) => each(pages, (path) => visit(defects, { page: path, width: 360 }, async (page, report) => {
@@ -395,7 +380,7 @@ const keywords = new Set('async await break const continue crate else enum exter
 
 /** The identifiers of Rust code that are long enough to be looked for. */
 function identifiers(rust) {
-  const plain = rust.replace(/\/\/.*$/gm, '').replace(/b?"(\\.|[^"\\])*"/g, '');
+  const plain = rust.replace(/\/\/.*|b?"(\\[^]|[^"\\])*"|'(\\.|[^'\\])'/g, '');
   return new Set([...plain.matchAll(/[A-Za-z_]\w*/g)].map(([name]) => name).filter((name) => name.length >= 4 && !keywords.has(name)));
 }
 
@@ -597,47 +582,42 @@ check('from file:// everything works', async (defects) => {
 
 check('under a sub-path, pages, redirects and the page for missing ones work', async (defects) => {
   const base = '/some/where/';
-  const folder = mkdtempSync(join(tmpdir(), 'site-'));
-  try {
-    const there = build(folder, base);
-    const { address } = await serve(there, base);
-    const found = files(there);
-    const known = new Map();
-    const leads = async (href) => {
-      const url = href.split('#')[0];
-      if (!known.has(url)) known.set(url, fetch(url, { method: 'HEAD', redirect: 'manual' }));
-      return (await known.get(url)).status === 200;
-    };
-    const links = async (page, report) => {
-      const own = await page.locator('a[href], link[href]').evaluateAll((all) => all.map((link) => link.href).filter((href) => href.startsWith(location.origin)));
-      for (const href of own) if (!await leads(href)) report('a link leads nowhere', `link relatively, or begin with site-url (here ${base})`, new URL(href).pathname);
-    };
-    await each(found.pages, (page) => visit(defects, { page, address }, links));
-    await each(['no-such-page', 'no/such/deep/page.html'].flatMap((page) => screens.map((screen) => ({ page, ...screen }))), (where) => visit(defects, { ...where, address, status: 404 }, async (page, report) => {
-      await links(page, report);
-      const rules = await page.evaluate(() => [...document.styleSheets].reduce((sum, sheet) => sum + sheet.cssRules.length, 0));
-      if (rules < 20) report('it has no styles', 'a <base href> in 404.html');
-      if (!await page.locator('main a[href]').count()) report('it helps nobody: no link in its text', 'lead to the front page and to the search');
-      await page.locator('#theme-toggle').click();
-      if (!await page.evaluate(() => document.documentElement.dataset.theme)) report('its script does not run', 'a <base href> in 404.html');
-      await openSearch(page);
-      const { connection } = await page.evaluate(inpage.searchFor, ['connection']);
-      if (!connection.length) report('its search finds nothing', 'load the index from the root of the site');
-      for (const href of connection) if (!await leads(href)) report('a result of its search leads nowhere', `to a page under ${base}`, new URL(href).pathname);
-    }));
-    await each(found.redirects, (path) => visit(defects, { page: path, address }, async (page, report) => {
-      const at = ({ pathname }) => (pathname.startsWith(base) ? once(decodeURI(pathname.slice(base.length))) : pathname);
-      await page.waitForURL((url) => found.pages.includes(at(url)), { timeout: 3000 }).catch(() => {});
-      const arrived = new URL(page.url());
-      const id = decodeURIComponent(arrived.hash.slice(1));
-      if (!found.pages.includes(at(arrived))) report('a redirect does not lead to a page of the book', 'mend it in [output.html.redirect] of book.toml', at(arrived));
-      else if (id && !await page.evaluate((id) => document.getElementById(id) !== null, id)) report('a redirect leads to a place that the page does not have', 'mend it in [output.html.redirect] of book.toml', at(arrived) + arrived.hash);
-    }));
-    console.log(`${found.redirects.length} redirects lead to pages of the book`);
-    if (!found.redirects.length) defects.add({ page: 'book.toml' }, 'there are no redirects', '[output.html.redirect]');
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
+  const there = build('target/under-a-path', base);
+  const { address } = await serve(there, base);
+  const found = files(there);
+  const known = new Map();
+  const leads = async (href) => {
+    const url = href.split('#')[0];
+    if (!known.has(url)) known.set(url, fetch(url, { method: 'HEAD', redirect: 'manual' }));
+    return (await known.get(url)).status === 200;
+  };
+  const links = async (page, report) => {
+    const own = await page.locator('a[href], link[href]').evaluateAll((all) => all.map((link) => link.href).filter((href) => href.startsWith(location.origin)));
+    for (const href of own) if (!await leads(href)) report('a link leads nowhere', `link relatively, or begin with site-url (here ${base})`, new URL(href).pathname);
+  };
+  await each(found.pages, (page) => visit(defects, { page, address }, links));
+  await each(['no-such-page', 'no/such/deep/page.html'].flatMap((page) => screens.map((screen) => ({ page, ...screen }))), (where) => visit(defects, { ...where, address, status: 404 }, async (page, report) => {
+    await links(page, report);
+    const rules = await page.evaluate(() => [...document.styleSheets].reduce((sum, sheet) => sum + sheet.cssRules.length, 0));
+    if (rules < 20) report('it has no styles', 'a <base href> in 404.html');
+    if (!await page.locator('main a[href]').count()) report('it helps nobody: no link in its text', 'lead to the front page and to the search');
+    await page.locator('#theme-toggle').click();
+    if (!await page.evaluate(() => document.documentElement.dataset.theme)) report('its script does not run', 'a <base href> in 404.html');
+    await openSearch(page);
+    const { connection } = await page.evaluate(inpage.searchFor, ['connection']);
+    if (!connection.length) report('its search finds nothing', 'load the index from the root of the site');
+    for (const href of connection) if (!await leads(href)) report('a result of its search leads nowhere', `to a page under ${base}`, new URL(href).pathname);
+  }));
+  await each(found.redirects, (path) => visit(defects, { page: path, address }, async (page, report) => {
+    const at = ({ pathname }) => (pathname.startsWith(base) ? once(decodeURI(pathname.slice(base.length))) : pathname);
+    await page.waitForURL((url) => found.pages.includes(at(url)), { timeout: 3000 }).catch(() => {});
+    const arrived = new URL(page.url());
+    const id = decodeURIComponent(arrived.hash.slice(1));
+    if (!found.pages.includes(at(arrived))) report('a redirect does not lead to a page of the book', 'mend it in [output.html.redirect] of book.toml', at(arrived));
+    else if (id && !await page.evaluate((id) => document.getElementById(id) !== null, id)) report('a redirect leads to a place that the page does not have', 'mend it in [output.html.redirect] of book.toml', at(arrived) + arrived.hash);
+  }));
+  console.log(`${found.redirects.length} redirects lead to pages of the book`);
+  if (!found.redirects.length) defects.add({ page: 'book.toml' }, 'there are no redirects', '[output.html.redirect]');
 });
 
 check('printed, nothing is cut off and no control is in the way', (defects) => each([...pages, 'print.html'], (path) => visit(defects, {
