@@ -410,7 +410,7 @@ check('the search finds every identifier, its parts and errors, with at most 30 
   const wanted = await queries(page);
   await page.goto(server.address + code);
   const fetched = [];
-  page.on('response', (response) => fetched.push(response));
+  page.on('response', (response) => ['script', 'fetch', 'xhr'].includes(response.request().resourceType()) && fetched.push(response));
   await openSearch(page);
   const answers = await page.evaluate(inpage.searchFor, [...wanted.keys()]);
   const sizes = await Promise.all(fetched.map(async (response) => [response.url().replace(server.address, ''), (await response.request().sizes()).responseBodySize]));
