@@ -90,7 +90,7 @@ export function codeColours() {
     const hex = (channels) => `#${channels.map((value) => Math.round(value).toString(16).padStart(2, '0')).join('')}`;
     const key = `${hex(colour)} on ${hex(behind)}`;
     if (!found.has(key)) {
-      found.set(key, { colour: key, contrast: (light + 0.05) / (dark + 0.05), text: node.data.trim().slice(0, 30), className: element.className });
+      found.set(key, { colour: key, contrast: (light + 0.05) / (dark + 0.05), text: node.data.trim().split('\n')[0].slice(0, 30), className: element.className });
     }
   }
   return [...found.values()];
@@ -123,7 +123,7 @@ export function coveredCode() {
     for (const button of code.closest('pre').parentElement.querySelectorAll('button')) {
       const { left, right, top, bottom } = button.getBoundingClientRect();
       if (lines.some((line) => line.left < right && Math.min(line.right, box.right) > left && line.top < bottom && line.bottom > top)) {
-        covered.push(`"${button.textContent.trim() || button.ariaLabel || button.title}" lies on "${code.textContent.trim().slice(0, 30)}"`);
+        covered.push(`"${button.textContent.trim() || button.ariaLabel || button.title}" lies on "${code.innerText.trim().split('\n')[0].slice(0, 40)}"`);
         break;
       }
     }
@@ -136,7 +136,7 @@ export function unreachableCode() {
   return [...document.querySelectorAll('main pre, main pre > code')]
     .filter((box) => box.checkVisibility() && box.scrollWidth > box.clientWidth && /auto|scroll/.test(getComputedStyle(box).overflowX))
     .filter((box) => box.tabIndex < 0 || !(box.ariaLabel || box.getAttribute('aria-labelledby')))
-    .map((box) => box.textContent.trim().slice(0, 40));
+    .map((box) => box.innerText.trim().split('\n')[0].slice(0, 40));
 }
 
 /**

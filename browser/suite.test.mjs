@@ -252,7 +252,7 @@ async function measures(page, path, where, lines, columns) {
   const lengths = (await page.evaluate(inpage.lineLengths)).sort((a, b) => a - b);
   const median = lengths[Math.floor(lengths.length / 2)];
   // A few lines say nothing about the width of the text.
-  if (lengths.length >= 15) {
+  if (lengths.length >= 8) {
     row['characters a line'] = median;
     if (median < 66 || median > 75) lines.add(where, 'the median of its lines is too long or too short', 'change the width of the text, or its size', `${median} characters in ${lengths.length} lines`);
   }
