@@ -27,12 +27,12 @@ export function lineLengths() {
   return lengths;
 }
 
-/** How many characters fit into the narrowest code box that does not stand in a list or a quotation. */
+/** How many characters fit into the narrowest code box; not those beside another, in a list or a quotation. */
 export function codeColumns() {
   let least = null;
   for (const code of document.querySelectorAll('main pre > code')) {
     const pre = code.parentElement;
-    if (pre.closest('li, blockquote') || !pre.checkVisibility()) continue;
+    if (pre.closest('li, blockquote, .pair') || !pre.checkVisibility()) continue;
     const probe = code.appendChild(document.createElement('span'));
     probe.textContent = '0'.repeat(100);
     probe.style.cssText = 'position: absolute; visibility: hidden; white-space: pre';

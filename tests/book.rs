@@ -1,13 +1,11 @@
-//! The book as a whole: it renders, its links lead somewhere, its versions are those of
-//! Cargo.lock. `SNAPSHOTS=overwrite cargo test --test book` writes the locked versions into the
-//! pages and the README.
+//! The book as a whole: its versions are those of Cargo.lock. `SNAPSHOTS=overwrite cargo test
+//! --test book` writes the locked versions into the pages and the README.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use mdbook_driver::MDBook;
-use reader::{Book, resolve};
+use reader::Book;
 use regex::{Captures, Regex};
 use snapbox::Assert;
 use snapbox::data::Data;
@@ -95,53 +93,4 @@ fn the_introduction_names_the_versions() {
             locked[name]
         );
     }
-}
-
-/// The ids in the page that mdBook renders for `src/PAGE.md`.
-fn ids(rendered: &Path, page: &str) -> BTreeSet<String> {
-    let html =
-        rendered.join(page.strip_prefix("src/").unwrap()).with_extension("html");
-    let html = fs::read_to_string(html).unwrap();
-    let id = Regex::new(r#"\sid="([^"]*)""#).unwrap();
-    id.captures_iter(&html).map(|found| found[1].to_owned()).collect()
-}
-
-#[test]
-fn links_lead_to_pages_and_fragments() {
-    let rendered = tempfile::tempdir().unwrap();
-    let mut renderer = MDBook::load(root()).unwrap();
-    renderer.config.build.build_dir = rendered.path().to_owned();
-    renderer.build().unwrap();
-
-    let book = book();
-    let pages: BTreeMap<&str, BTreeSet<String>> = book
-        .pages
-        .iter()
-        .map(|page| (&*page.path, ids(rendered.path(), &page.path)))
-        .collect();
-    let mut broken = Vec::new();
-    for page in &book.pages {
-        for (line, link) in page.links() {
-            if link.contains("://") {
-                continue;
-            }
-            let (path, fragment) = link.split_once('#').unwrap_or((&link, ""));
-            let target = if path.is_empty() {
-                page.path.clone()
-            } else {
-                resolve(&page.path, path)
-            };
-            let place = format!("{}:{line}", page.path);
-            match pages.get(&*target) {
-                None => broken.push(format!(
-                    "{place}: the book has no page {target}: mend the link {link}"
-                )),
-                Some(ids) if !fragment.is_empty() && !ids.contains(fragment) => {
-                    broken.push(format!("{place}: {target} has no heading #{fragment}: mend the link {link}"));
-                }
-                Some(_) => {}
-            }
-        }
-    }
-    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }

@@ -45,6 +45,8 @@ impl Content {
         }
         reader.copy_until(html.len());
         let mut content = reader.content;
+        // The corner of a table is not the heading of anything.
+        content.html = content.html.replace("<th></th>", "<td></td>");
         for section in &mut content.sections {
             section.text = one_line(&section.text);
             section.title = one_line(&section.title);
