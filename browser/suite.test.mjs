@@ -45,8 +45,9 @@ class Defects {
   #list = new Map();
 
   add({ page, width, theme, state = '' }, what, mend, detail = '') {
-    const alike = this.#list.get(what) ?? { mend, places: [] };
-    alike.places.push([page, width && `${width} px`, theme, state, detail].filter(Boolean));
+    const alike = this.#list.get(what) ?? { mend, places: new Map() };
+    const place = [page, width && `${width} px`, theme, state, detail].filter(Boolean);
+    alike.places.set(`${place}`, place);
     this.#list.set(what, alike);
   }
 
@@ -54,8 +55,8 @@ class Defects {
   none() {
     if (this.#list.size === 0) return;
     for (const [what, { mend, places }] of this.#list) {
-      const more = places.length > 10 ? [[`and ${places.length - 10} more`]] : [];
-      const rows = [...places.sort().slice(0, 10), ...more];
+      const rows = [...places.values()].sort();
+      if (rows.length > 10) rows.splice(10, rows.length, [`and ${rows.length - 10} more`]);
       const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => (row.length > 1 ? row[column]?.length ?? 0 : 0))));
       console.log(`\n${what}\n  mend: ${mend}`);
       for (const row of rows) console.log(`  ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ').trimEnd()}`);
@@ -392,9 +393,10 @@ async function queries(page) {
     const rust = blocks(path).filter((block) => block.fence.startsWith('rust'));
     const found = identifiers(rust.map((block) => block.whole).join('\n'));
     if (found.size) measured[path].identifiers = found.size;
-    for (const name of found) want(name, path, 'an identifier of its code');
-    for (const name of names.filter((name) => found.has(name))) {
-      for (const part of name.split(/_|(?<=[a-z])(?=[A-Z])/).filter((part) => part.length >= 4 && part !== 'with')) want(part, path, `a part of its ${name}`);
+    for (const name of found) {
+      want(name, path, 'an identifier of its code');
+      const parts = name.split(/_|(?<=[a-z])(?=[A-Z])/).filter((part) => part.length >= 4 && !found.has(part));
+      for (const part of new Set(parts)) want(part, path, `a part of its ${name}`);
     }
     await page.goto(server.address + path);
     const text = await page.evaluate(inpage.content);
