@@ -228,7 +228,7 @@ export function focused() {
 /** What a keyboard should have reached and has not. */
 export function unvisited() {
   return [...document.querySelectorAll('a[href], button, input, select, textarea, summary, [tabindex="0"]')]
-    .filter((element) => element.checkVisibility({ visibilityProperty: true }) && !element.disabled && element.tabIndex >= 0 && !element.closest('[inert]') && !element.dataset.visited)
+    .filter((element) => element.checkVisibility({ visibilityProperty: true }) && !element.disabled && !element.closest('[inert]') && !element.dataset.visited)
     .map((element) => `<${element.localName}> "${(element.ariaLabel ?? element.textContent).trim().slice(0, 40)}"`);
 }
 

@@ -479,17 +479,30 @@ check('the search opens by its button, / and s; arrows and Enter lead on; Escape
   await page.keyboard.press('Enter');
   if (chosen) await page.waitForURL(chosen, { timeout: 2000 }).catch(() => report('Enter does not lead to the result that is marked', 'follow its link', `${page.url()} instead of ${chosen}`));
   await page.waitForLoadState();
-  if (await dialog.isVisible()) report('the search stays open after Enter', 'close the dialog');
+  await arrived(page, report, 'another page');
+
+  // On the page that is open already, nothing is loaded.
+  await page.goto(server.address + code);
+  await openSearch(page);
+  const title = await page.locator('main h2').last().innerText();
+  await input.fill(title);
+  await page.locator(`#search-results a[href*="${code}#"]`).filter({ hasText: title }).first().press('Enter');
+  await page.waitForFunction(() => location.hash, null, { timeout: 2000 }).catch(() => {});
+  await arrived(page, report, 'the page that is open');
+})));
+
+/** Reports what keeps a reader from the place that a result of the search has led to. */
+async function arrived(page, report, where) {
+  if (await page.getByRole('dialog').isVisible()) report('the search stays open after Enter', 'close the dialog', `a result on ${where}`);
   const place = decodeURIComponent(new URL(page.url()).hash.slice(1));
-  if (!place) return;
-  const seen = await page.waitForFunction((id) => {
+  const seen = !place || await page.waitForFunction((id) => {
     const element = document.getElementById(id);
     const { left, top } = element.getBoundingClientRect();
     const above = document.elementFromPoint(left + 2, top + 4);
     return above && (element.contains(above) || above.contains(element));
   }, place, { timeout: 2000 }).catch(() => false);
-  if (!seen) report('the result of a search is out of sight, or lies under the bar', 'scroll-margin-top on headings', `#${place}`);
-})));
+  if (!seen) report('the result of a search is out of sight, or lies under the bar', 'scroll-margin-top on headings', `#${place}, on ${where}`);
+}
 
 check('a keyboard alone reaches everything', async (defects) => {
   await each([...new Set(['index.html', code, pages.at(-1)])].flatMap((page) => [{ page, width: 360 }, { page, width: 1280 }]), (where) => visit(defects, where, async (page, report) => {
@@ -618,7 +631,7 @@ check('under a sub-path, pages, redirects and the page for missing ones work', a
     if (!found.pages.includes(at(arrived))) report('a redirect does not lead to a page of the book', 'mend it in [output.html.redirect] of book.toml', at(arrived));
     else if (id && !await page.evaluate((id) => document.getElementById(id) !== null, id)) report('a redirect leads to a place that the page does not have', 'mend it in [output.html.redirect] of book.toml', at(arrived) + arrived.hash);
   }));
-  console.log(`${found.redirects.length} redirects lead to pages of the book`);
+  console.log(`redirects: ${found.redirects.length}`);
   if (!found.redirects.length) defects.add({ page: 'book.toml' }, 'there are no redirects', '[output.html.redirect]');
 });
 
