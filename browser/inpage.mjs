@@ -203,13 +203,12 @@ export async function searchFor(queries) {
   return answers;
 }
 
-/** What the focus lies on: its name, and why a reader would not see that it lies there. */
-export function focused() {
+/** What the focus lies on: its name, and why a reader would not see that it lies there. `still` is for asking once more. */
+export function focused(still = false) {
   const element = document.activeElement;
   if (!element || element === document.body) return null;
-  // The one that was reached last is asked again, when it has come into sight.
   let again = null;
-  if (element.dataset.visited && element !== window.lastFocused) again = element === window.firstFocused ? 'first' : 'other';
+  if (element.dataset.visited && !still) again = element === window.firstFocused && element !== window.lastFocused ? 'first' : 'other';
   element.dataset.visited = 'true';
   window.firstFocused ??= element;
   window.lastFocused = element;

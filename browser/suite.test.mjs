@@ -522,13 +522,13 @@ check('a keyboard alone reaches everything', async (defects) => {
       let focus = await page.evaluate(inpage.focused);
       if (!focus || focus.again === 'first') break;
       if (focus.again) {
-        report('Tab is caught in a circle', 'let Tab go on', focus.name);
+        report('Tab is caught, and does not go on', 'leave Tab to the browser', focus.name);
         break;
       }
       // What has the focus may have to come into sight.
       if (focus.unseen) {
         await page.waitForTimeout(150);
-        focus = await page.evaluate(inpage.focused);
+        focus = await page.evaluate(inpage.focused, true);
       }
       if (focus.unseen) report(`what has the focus ${focus.unseen}`, 'an outline at :focus-visible; no focus for what is closed', focus.name);
     }
