@@ -168,12 +168,27 @@ fn llms_full_has_each_block_and_each_program() {
 }
 
 #[test]
-fn the_code_of_each_block_is_whole() {
+fn each_block_shows_its_lines_and_has_its_program() {
+    let rendered = Regex::new(
+        "(?s)<div class=\"code [a-z]+\"(?: data-program=\"(?<program>\\d+)\" data-shown=\"[-\\d ]*\")?>\
+         <pre[^>]*><code>(?<shown>.*?)</code></pre>",
+    )
+    .unwrap();
+    let without_blank_lines = |text: &str| -> Vec<String> {
+        text.lines()
+            .filter(|line| !line.trim().is_empty())
+            .map(str::to_owned)
+            .collect()
+    };
     for page in book().pages {
         let html = file(&address(&page.path));
-        let code = Regex::new("(?s)<pre[^>]*><code>(.*?)</code></pre>").unwrap();
-        let rendered: Vec<_> =
-            code.captures_iter(&html).map(|it| text(&it[1])).collect();
+        let programs = found(
+            &html,
+            "(?s)<script type=\"application/json\" id=\"programs\">(.*?)</script>",
+        );
+        let programs: Vec<String> =
+            serde_json::from_str(programs.unwrap_or("[]")).unwrap();
+        let rendered: Vec<_> = rendered.captures_iter(&html).collect();
         assert_eq!(
             rendered.len(),
             page.blocks.len(),
@@ -181,55 +196,80 @@ fn the_code_of_each_block_is_whole() {
             page.path
         );
         for (block, rendered) in page.blocks.iter().zip(rendered) {
-            let (rendered, program) = (rendered.trim_end(), program(block));
-            assert_eq!(rendered, program.trim_end(), "{}:{}", block.page, block.line);
-        }
-    }
-}
-
-#[test]
-fn hidden_lines_leave_no_hole() {
-    for page in book().pages {
-        let html = file(&address(&page.path));
-        let hidden = Regex::new("(?s)<span class=\"hidden\">.*?\n</span>").unwrap();
-        let code = Regex::new("(?s)<pre[^>]*><code>(.*?)</code></pre>").unwrap();
-        for (block, found) in page.blocks.iter().zip(code.captures_iter(&html)) {
-            let shown = text(&hidden.replace_all(&found[1], ""));
-            let hole = block.text.contains("\n# ")
-                && (shown.contains("\n\n\n")
-                    || shown.starts_with('\n')
-                    || shown.ends_with("\n\n"));
+            let place = format!("{}:{}", block.page, block.line);
+            let lines = text(&rendered["shown"]);
+            assert_eq!(
+                without_blank_lines(&lines),
+                without_blank_lines(&shown(block)),
+                "{place}"
+            );
+            let all = match rendered.name("program") {
+                Some(number) => &programs[number.as_str().parse::<usize>().unwrap()],
+                None => &lines,
+            };
+            assert_eq!(
+                all.trim_end(),
+                program(block).trim_end(),
+                "{place}: the whole program"
+            );
+            let hole = lines.contains("\n\n\n")
+                || lines.starts_with('\n')
+                || lines.ends_with("\n\n");
             assert!(
-                !hole,
-                "{}:{}: hidden lines leave blank ones\n{shown}",
-                block.page, block.line
+                !hole || rendered.name("program").is_none(),
+                "{place}: blank lines around hidden ones are shown\n{lines}"
             );
         }
     }
 }
 
+/// What a script of the search hands over.
+fn script(name: &str, before: &str, after: &str) -> Value {
+    let mut files =
+        fs::read_dir(&*SITE).unwrap().map(|entry| entry.unwrap().file_name());
+    let path = files.find(|file| file.to_string_lossy().starts_with(name));
+    let script = file(
+        path.unwrap_or_else(|| panic!("the site has no {name}")).to_str().unwrap(),
+    );
+    let json = script
+        .strip_prefix(before)
+        .and_then(|rest| rest.trim_end().strip_suffix(after));
+    serde_json::from_str(
+        json.unwrap_or_else(|| panic!("{name} is not {before}…{after}")),
+    )
+    .unwrap()
+}
+
 #[test]
 fn the_search_index_has_each_name_in_code() {
-    let index = fs::read_dir(&*SITE).unwrap().find_map(|entry| {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        name.starts_with("search-").then_some(name)
-    });
-    let index = file(&index.expect("the site has no search index"));
-    let json =
-        index.strip_prefix("var searchIndex = ").unwrap().trim_end_matches(";\n");
-    let index: Value = serde_json::from_str(json).unwrap();
+    let index = script("search-index", "var searchIndex = ", ";");
+    let texts = script("search-texts", "searchTexts(", ");");
+    let mut texts = texts.as_array().unwrap().iter();
     let name = Regex::new(r"\b[A-Za-z_]\w{2,}").unwrap();
     for (page, entry) in book().pages.iter().zip(index.as_array().unwrap()) {
-        assert_eq!(entry[0], address(&page.path));
-        let texts = entry[2].as_array().unwrap().iter().flat_map(|section| {
-            section.as_array().unwrap()[1..].iter().map(|text| text.as_str().unwrap())
-        });
-        let texts: Vec<&str> = texts.collect();
-        let known: BTreeSet<&str> = texts
-            .iter()
-            .flat_map(|text| name.find_iter(text))
-            .map(|it| it.as_str())
-            .collect();
+        assert!(
+            SITE.join(entry[0].as_str().unwrap()).exists(),
+            "the search leads to {}",
+            entry[0]
+        );
+        let mut known: BTreeSet<&str> = BTreeSet::new();
+        for section in entry[2].as_array().unwrap() {
+            let [_, title, names, hidden] = &section.as_array().unwrap()[..] else {
+                panic!("{section} is no section");
+            };
+            let [prose, code] = &texts.next().unwrap().as_array().unwrap()[..] else {
+                panic!("{title} has no texts");
+            };
+            let code = code.as_str().unwrap();
+            let missing =
+                names.as_str().unwrap().split(' ').find(|name| !code.contains(name));
+            assert_eq!(missing, None, "{}: {title} {prose}", page.path);
+            for text in [names, hidden] {
+                known.extend(
+                    name.find_iter(text.as_str().unwrap()).map(|name| name.as_str()),
+                );
+            }
+        }
         for block in &page.blocks {
             let program = program(block);
             for name in name.find_iter(&program) {
@@ -243,6 +283,11 @@ fn the_search_index_has_each_name_in_code() {
             }
         }
     }
+    assert_eq!(
+        texts.next(),
+        None,
+        "search-texts has more sections than search-index"
+    );
 }
 
 #[test]

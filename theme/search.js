@@ -1,23 +1,29 @@
-// The search: loaded when it is first opened, after the index (a script that sets `searchIndex`).
+// The search: loaded when it is first opened, after its index (site/src/search.rs writes both).
 //
 // A section is found if each word of the query stands in it, or in its title or its page's. Words
 // are looked for within longer ones too, so an identifier is found by its whole name and by each
 // of its parts. Titles count most, then prose, then code, then names in lines that are hidden.
 "use strict";
 
+// The texts come later: with the first letter that is typed.
+let searchTexts;
+
 (() => {
-    const sections = searchIndex.flatMap(([path, page, parts]) => parts.map(([id, title, prose, code, hidden], number) => ({
-        address: number === 0 ? path : `${path}#${id}`,
-        page,
-        title,
-        fields: [
-            { weight: number === 0 ? 90 : 60, text: title },
-            { weight: 12, text: number === 0 ? "" : page },
-            { weight: 8, text: prose },
-            { weight: 5, text: code, code: true },
-            { weight: 2, text: hidden, code: true, unseen: true },
-        ].map((field) => ({ ...field, lower: field.text.toLowerCase() })),
-    })));
+    const sections = searchIndex.flatMap(([path, page, parts]) => parts.map(([id, title, code, hidden], number) => {
+        const field = (weight, text, more) => ({ weight, text, lower: text.toLowerCase(), ...more });
+        return {
+            address: number === 0 ? path : `${path}#${id}`,
+            page,
+            title,
+            fields: [
+                field(number === 0 ? 90 : 60, title),
+                field(12, number === 0 ? "" : page),
+                field(8, ""),
+                field(5, code, { code: true, names: true }),
+                field(2, hidden, { code: true, names: true }),
+            ],
+        };
+    }));
 
     const isWord = (c) => c !== undefined && /[\p{L}\p{N}]/u.test(c);
 
@@ -32,13 +38,20 @@
         return best;
     };
 
+    const lowered = (text) => text.toLowerCase();
+    const partsOf = (word) => word.replace(/(\p{Ll}|\p{N})(\p{Lu})/gu, "$1 $2").split(/[^\p{L}\p{N}]+/u).filter(Boolean).map(lowered);
+
+    // The best place of a word in a section.
+    const best = (section, word) => Math.max(...section.fields.map((field) => field.weight * match(field.lower, word)));
+
+    // A name that does not stand there as it was typed may stand there in parts, which counts less:
+    // `graceful_shutdown` finds `GracefulShutdown` and "gracefully shut down".
     const score = (section, words, phrase) => {
         let total = 0;
-        for (const word of words) {
-            let best = 0;
-            for (const field of section.fields) best = Math.max(best, field.weight * match(field.lower, word));
-            if (best === 0) return 0;
-            total += best;
+        for (const { whole, parts } of words) {
+            const some = Math.max(best(section, whole), Math.min(...parts.map((part) => best(section, part))) / 3);
+            if (!(some > 0)) return 0;
+            total += some;
         }
         if (words.length > 1) {
             for (const field of section.fields) if (field.lower.includes(phrase)) total += 10 * field.weight;
@@ -47,19 +60,15 @@
     };
 
     const find = (query) => {
-        const phrase = query.toLowerCase().trim().replace(/\s+/g, " ");
-        const split = (pattern) => phrase.split(pattern).filter(Boolean);
-        // What is typed from code: first as it is, then by the names in it, then by their parts.
-        for (const pattern of [/ /, /[^\p{L}\p{N}_]+/u, /[^\p{L}\p{N}]+/u]) {
-            const words = split(pattern);
-            if (words.length === 0) continue;
-            const found = sections
-                .map((section) => ({ section, words, score: score(section, words, phrase) }))
-                .filter((result) => result.score > 0)
-                .sort((a, b) => b.score - a.score);
-            if (found.length > 0) return found.slice(0, 20);
-        }
-        return [];
+        const words = query.split(/\s+/).filter(Boolean).map((word) => ({ whole: lowered(word), parts: partsOf(word) }));
+        if (words.length === 0) return [];
+        const phrase = words.map((word) => word.whole).join(" ");
+        const marks = [...new Set(words.flatMap((word) => [word.whole, ...word.parts]))];
+        return sections
+            .map((section) => ({ section, words: marks, score: score(section, words, phrase) }))
+            .filter((result) => result.score > 0)
+            .sort((a, b) => b.score - a.score)
+            .slice(0, 20);
     };
 
     // Adds the text to the element, with the words marked.
@@ -81,7 +90,7 @@
         }
         if (best === undefined) return { text: prose.text.slice(0, 140), code: false };
         const at = Math.min(...words.map((word) => best.lower.indexOf(word)).filter((at) => at >= 0));
-        if (best.unseen) {
+        if (best.names) {
             return { text: best.text.split(" ").filter((name) => words.some((word) => name.toLowerCase().includes(word))).join(" "), code: true };
         }
         if (best.code) {
@@ -123,7 +132,22 @@
         status.textContent = input.value.trim() === "" ? "Words, names from code, error messages" : found.length ? some : "Nothing found";
     };
 
-    input.addEventListener("input", show);
+    searchTexts = (texts) => {
+        for (const [number, [prose, code]] of texts.entries()) {
+            Object.assign(sections[number].fields[2], { text: prose, lower: prose.toLowerCase() });
+            Object.assign(sections[number].fields[3], { text: code, lower: code.toLowerCase(), names: false });
+        }
+        show();
+    };
+    const loadTexts = () => {
+        if (dialog.dataset.texts) loadScript(dialog.dataset.texts);
+        delete dialog.dataset.texts;
+    };
+
+    input.addEventListener("input", () => {
+        loadTexts();
+        show();
+    });
     dialog.addEventListener("keydown", (event) => {
         const links = [...results.querySelectorAll("a")];
         const at = links.indexOf(document.activeElement);
@@ -143,5 +167,6 @@
     dialog.addEventListener("click", (event) => {
         if (event.target === dialog) dialog.close();
     });
+    if (input.value) loadTexts();
     show();
 })();

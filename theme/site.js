@@ -27,12 +27,22 @@ system.addEventListener("change", nameToggle);
 nameToggle();
 
 // The buttons of the code blocks.
-const text = (block, parts) => [...block.querySelectorAll(parts)].map((part) => part.textContent).join("\n");
-const shown = (block) => {
-    const code = block.querySelector("code").cloneNode(true);
-    if (!block.classList.contains("whole")) code.querySelectorAll(".hidden").forEach((part) => part.remove());
-    return code.textContent;
+const programs = JSON.parse(document.getElementById("programs")?.textContent ?? "[]");
+const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+
+// The whole program in place of its part: the part keeps its colours, the rest is pale.
+const whole = (program, part, shown) => {
+    const lines = program.split("\n").map((line) => `<span class="rest">${escaped(line)}</span>`);
+    const coloured = part.split("\n").values();
+    for (const range of shown.split(" ")) {
+        const [from, to] = range.split("-").map(Number);
+        for (let at = from; at <= to; at++) lines[at] = coloured.next().value;
+    }
+    return lines.join("\n") + "\n";
 };
+const said = document.body.appendChild(document.createElement("div"));
+said.className = "unseen";
+said.setAttribute("role", "status");
 const copy = async (button, content) => {
     try {
         await navigator.clipboard.writeText(content);
@@ -56,10 +66,6 @@ const copy = async (button, content) => {
         said.textContent = "";
     }, 1500);
 };
-const said = document.body.appendChild(document.createElement("div"));
-said.className = "unseen";
-said.setAttribute("role", "status");
-
 const addButton = (buttons, name, picture, action) => {
     const button = buttons.appendChild(document.createElement("button"));
     button.type = "button";
@@ -69,19 +75,22 @@ const addButton = (buttons, name, picture, action) => {
     return button;
 };
 for (const block of document.querySelectorAll(".code")) {
+    const code = block.querySelector("code");
     const buttons = document.createElement("div");
     buttons.className = "buttons";
-    if (block.querySelector(".command")) {
-        addButton(buttons, "Copy commands", "copy", (button) => copy(button, text(block, ".command") + "\n"));
-    } else {
-        addButton(buttons, "Copy", "copy", (button) => copy(button, shown(block)));
-    }
-    if (block.querySelector(".hidden")) {
-        const eye = addButton(buttons, "Show whole program", "eye", (button) => {
-            button.ariaExpanded = String(block.classList.toggle("whole"));
+    const commands = [...block.querySelectorAll(".command")].map((command) => `${command.textContent}\n`);
+    if (commands.length > 0) addButton(buttons, "Copy commands", "copy", (button) => copy(button, commands.join("")));
+    else addButton(buttons, "Copy", "copy", (button) => copy(button, code.textContent));
+    const program = programs[block.dataset.program];
+    if (program !== undefined) {
+        const part = code.innerHTML;
+        const eye = addButton(buttons, "Show whole program", "eye", () => {
+            const open = eye.ariaExpanded === "false";
+            eye.ariaExpanded = String(open);
+            code.innerHTML = open ? whole(program, part, block.dataset.shown) : part;
         });
         eye.ariaExpanded = "false";
-        addButton(buttons, "Copy whole program", "program", (button) => copy(button, text(block, "code")));
+        addButton(buttons, "Copy whole program", "program", (button) => copy(button, `${program}\n`));
     }
     block.prepend(buttons);
 }
@@ -131,16 +140,17 @@ document.querySelector("#pages [aria-current]")?.scrollIntoView({ block: "neares
 
 // Search: its script and its index are loaded when it is first opened.
 const search = document.getElementById("search");
+const loadScript = (source) => {
+    const script = document.createElement("script");
+    script.src = source;
+    script.async = false;
+    document.head.append(script);
+};
 const openSearch = () => {
     if (!search.open) search.showModal();
     const scripts = search.dataset.scripts?.split(" ") ?? [];
     delete search.dataset.scripts;
-    for (const source of scripts) {
-        const script = document.createElement("script");
-        script.src = source;
-        script.async = false;
-        document.head.append(script);
-    }
+    scripts.forEach(loadScript);
     document.getElementById("search-input").select();
 };
 document.getElementById("search-open").addEventListener("click", openSearch);

@@ -1,7 +1,7 @@
 //! The text of one page: mends the HTML that mdBook made of it, and reads from it what the rest
 //! of the site says about the page.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use html5gum::{DefaultEmitter, StartTag, Token, Tokenizer};
@@ -17,6 +17,8 @@ pub struct Content {
     pub sections: Vec<Section>,
     /// The paragraphs, as plain text.
     pub paragraphs: Vec<String>,
+    /// The programs that are shown in parts, each once: many blocks are parts of one program.
+    pub programs: Vec<String>,
 }
 
 #[derive(Default)]
@@ -71,19 +73,15 @@ impl Content {
         }
     }
 
-    /// The names that stand in hidden lines alone, each with the first section that hides it.
-    pub fn hidden_names(&self) -> HashMap<&str, String> {
-        let mut known: HashSet<&str> =
-            self.sections.iter().flat_map(|section| names(&section.code)).collect();
-        let mut found = HashMap::new();
-        for section in &self.sections {
-            let new = names(&section.hidden).filter(|name| known.insert(name));
-            let new: Vec<&str> = new.collect();
-            if !new.is_empty() {
-                found.insert(&*section.id, new.join(" "));
-            }
-        }
-        found
+    /// The number of the program that has these lines.
+    fn program(&mut self, lines: &[Line]) -> usize {
+        let program: Vec<&str> = lines.iter().map(|line| line.text).collect();
+        let program = program.join("\n");
+        let known = self.programs.iter().position(|known| *known == program);
+        known.unwrap_or_else(|| {
+            self.programs.push(program);
+            self.programs.len() - 1
+        })
     }
 
     /// The list of the sections, for the column "On this page".
@@ -243,21 +241,19 @@ impl Reader<'_> {
         let language = &block.language;
         let what = if language == "console" { "Terminal" } else { "Code" };
         let label = self.box_name(what);
-        let html = &mut self.content.html;
-        write!(html, "<div class=\"code {language}\"><pre {label}><code>").unwrap();
-        for run in lines.chunk_by(|a, b| a.hidden == b.hidden) {
-            if run[0].hidden {
-                html.push_str("<span class=\"hidden\">");
-            }
-            for line in run {
-                html.push_str(&line.html);
-                html.push('\n');
-            }
-            if run[0].hidden {
-                html.push_str("</span>");
-            }
+        let mut html = format!("<div class=\"code {language}\"");
+        if lines.iter().any(|line| line.hidden) {
+            let program = self.content.program(&lines);
+            let shown = ranges(&lines);
+            write!(html, " data-program=\"{program}\" data-shown=\"{shown}\"")
+                .unwrap();
         }
-        html.push_str("</code></pre></div>");
+        write!(html, "><pre {label}><code>").unwrap();
+        for line in lines.iter().filter(|line| !line.hidden) {
+            writeln!(html, "{}", line.html).unwrap();
+        }
+        self.content.html += &html;
+        self.content.html += "</code></pre></div>";
         if let Some(section) = self.content.sections.last_mut() {
             for line in lines {
                 let part =
@@ -267,6 +263,19 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// The numbers of the lines that are shown, counted from 0: `3-7 9-9`.
+fn ranges(lines: &[Line]) -> String {
+    let mut ranges: Vec<String> = Vec::new();
+    let mut at = 0;
+    for run in lines.chunk_by(|a, b| a.hidden == b.hidden) {
+        if !run[0].hidden {
+            ranges.push(format!("{at}-{}", at + run.len() - 1));
+        }
+        at += run.len();
+    }
+    ranges.join(" ")
 }
 
 struct Line<'a> {
@@ -370,14 +379,6 @@ fn name(text: &[u8]) -> String {
 fn attribute(tag: &StartTag<usize>, wanted: &str) -> String {
     let value = tag.attributes.get(wanted.as_bytes());
     value.map(|value| name(&value.value)).unwrap_or_default()
-}
-
-/// The identifiers in the code.
-fn names(code: &str) -> impl Iterator<Item = &str> {
-    let words = code.split(|c: char| !(c.is_alphanumeric() || c == '_'));
-    words.filter(|word| {
-        word.len() > 2 && !word.starts_with(|c: char| c.is_ascii_digit())
-    })
 }
 
 /// The text with each run of white space as one space.

@@ -8,6 +8,7 @@
 mod content;
 mod highlight;
 mod machines;
+mod search;
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -47,9 +48,7 @@ impl Renderer for Site {
         // The first page is the front page as well: there, it has its address.
         let front =
             Page::read(&folder, "index.html".to_owned(), pages[0].title.clone())?;
-        let index = search_index(&pages);
-        let index_name = format!("search-{}.js", hash(&index));
-        fs::write(folder.join(&index_name), index)?;
+        let search = Search::write(&folder, &pages)?;
 
         let mut others = vec![front];
         for path in ["404.html", "print.html"] {
@@ -59,7 +58,7 @@ impl Renderer for Site {
         }
         let mut mentioned = HashSet::new();
         for page in pages.iter().chain(&others) {
-            let html = page.finish(&whole, &index_name);
+            let html = page.finish(&whole, &search);
             mentioned.extend(html.split(['"', '/', ' ']).map(str::to_owned));
             fs::write(folder.join(&page.path), html)?;
         }
@@ -153,7 +152,7 @@ impl Page {
     }
 
     /// The page with everything in its place.
-    fn finish(&self, whole: &Whole, index: &str) -> String {
+    fn finish(&self, whole: &Whole, search: &Search) -> String {
         let fill = |html: &str| {
             html.replace("<!-- site:head -->", &self.head(whole))
                 .replace("<!-- site:nav -->", &self.nav(whole.items))
@@ -162,9 +161,29 @@ impl Page {
                     "<!-- site:versions -->",
                     &format!("Tested with {}.", whole.versions),
                 )
-                .replace("<!-- site:index -->", &format!("{}{index}", self.to_root()))
+                .replace("<!-- site:programs -->", &self.programs())
+                .replace(
+                    "<!-- site:index -->",
+                    &format!("{}{}", self.to_root(), search.index),
+                )
+                .replace(
+                    "<!-- site:texts -->",
+                    &format!("{}{}", self.to_root(), search.texts),
+                )
         };
         format!("{}{}{}", fill(&self.before), self.content.html, fill(&self.after))
+    }
+
+    /// The whole programs, for theme/site.js. Paper has no buttons that ask for them.
+    fn programs(&self) -> String {
+        if self.content.programs.is_empty() || self.path == "print.html" {
+            return String::new();
+        }
+        let programs =
+            json!(self.content.programs).to_string().replace('<', "\\u003c");
+        format!(
+            "<script type=\"application/json\" id=\"programs\">{programs}</script>"
+        )
     }
 
     fn head(&self, whole: &Whole) -> String {
@@ -268,34 +287,28 @@ fn first(items: &[BookItem]) -> Option<&Chapter> {
     })
 }
 
-/// A script that hands theme/search.js all that can be found: as a script it loads from a file
-/// too, where `fetch` may not.
-fn search_index(pages: &[Page]) -> String {
-    let pages: Vec<_> = pages
-        .iter()
-        .map(|page| {
-            let mut hidden = page.content.hidden_names();
-            let sections = page.content.sections.iter().map(|section| {
-                let names = hidden.remove(&*section.id).unwrap_or_default();
-                json!([
-                    section.id,
-                    section.title,
-                    section.text,
-                    section.code.trim_end(),
-                    names
-                ])
-            });
-            json!([page.path, page.title, sections.collect::<Vec<_>>()])
-        })
-        .collect();
-    format!("var searchIndex = {};\n", json!(pages))
+/// The names of the scripts that theme/search.js searches.
+struct Search {
+    index: String,
+    texts: String,
 }
 
-/// Names a file by its content, so that browsers may keep it for ever.
-fn hash(text: &str) -> String {
+impl Search {
+    fn write(folder: &Path, pages: &[Page]) -> Result<Search> {
+        Ok(Search {
+            index: write_hashed(folder, "search-index", &search::index(pages))?,
+            texts: write_hashed(folder, "search-texts", &search::texts(pages))?,
+        })
+    }
+}
+
+/// Writes a script with a name that changes with its content, so that browsers may keep it.
+fn write_hashed(folder: &Path, name: &str, script: &str) -> Result<String> {
     let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    format!("{:08x}", hasher.finish() as u32)
+    script.hash(&mut hasher);
+    let name = format!("{name}-{:08x}.js", hasher.finish() as u32);
+    fs::write(folder.join(&name), script)?;
+    Ok(name)
 }
 
 /// Removes what mdBook adds for its own template and no page of ours asks for.
