@@ -187,12 +187,6 @@ test('every page, at 360 and 1280 px, light and dark', async (t) => {
       const where = { page: path, width, theme };
       await page.emulateMedia({ colorScheme: theme });
       await findings(page, access, where, theme === first.theme ? undefined : onlyColours);
-      for (const { colour, contrast, text, className } of await page.evaluate(inpage.codeColours)) {
-        const row = measured[path] ?? {};
-        const column = `contrast, ${theme}`;
-        row[column] = Math.min(row[column] ?? 21, Math.round(contrast * 100) / 100);
-        if (contrast < 5.6) colours.add(where, `${colour}, the colour of "${className}", has a contrast of ${contrast.toFixed(2)}`, `take a ${theme === 'dark' ? 'lighter' : 'darker'} one`, `\`${text}\``);
-      }
     }
     const wide = await page.evaluate(inpage.sidewaysScroll, width);
     if (wide) scrolling.add(first, 'it is wider than the screen', 'let it wrap, or scroll in a box of its own (overflow-x: auto)', wide);
@@ -211,6 +205,7 @@ test('every page, at 360 and 1280 px, light and dark', async (t) => {
         }
       });
     }
+    await codeColours(page, first, colours);
   }));
   for (const [name, defects] of Object.entries(kinds)) await t.test(name, () => defects.none());
 });
@@ -246,6 +241,20 @@ async function landmarks(page, path, report) {
   const listed = links.map((link) => target(link.href).page);
   for (const missing of pages.filter((page) => !listed.includes(once(page)))) report(`the navigation does not list ${missing}`, 'list it in src/SUMMARY.md, or remove the file from the site');
   for (const { href } of links.filter((link) => !pages.includes(target(link.href).page))) report(`the navigation lists ${href}`, 'list only what is a page of the book');
+}
+
+/** Reports the colours that are too pale, in both themes, and in whole programs too. */
+async function codeColours(page, { page: path, width }, defects) {
+  for (const button of await page.getByRole('button', { name: 'Show whole program' }).all()) await button.dispatchEvent('click');
+  for (const theme of ['light', 'dark']) {
+    await page.emulateMedia({ colorScheme: theme });
+    for (const { colour, contrast, text, className } of await page.evaluate(inpage.codeColours)) {
+      const row = measured[path] ?? {};
+      const column = `contrast, ${theme}`;
+      row[column] = Math.min(row[column] ?? 21, Math.round(contrast * 100) / 100);
+      if (contrast < 5.6) defects.add({ page: path, width, theme }, `${colour}, the colour of "${className}", has a contrast of ${contrast.toFixed(2)}`, `take a ${theme === 'dark' ? 'lighter' : 'darker'} one`, `\`${text}\``);
+    }
+  }
 }
 
 async function measures(page, path, where, lines, columns) {
@@ -408,18 +417,41 @@ async function queries(page) {
   return wanted;
 }
 
+/** Observes what a page fetches from now on, by and by: `settled` says what it was since the last time. */
+function observe(page) {
+  let open = 0;
+  let requests = [];
+  page.on('request', () => { open += 1; });
+  page.on('requestfailed', () => { open -= 1; });
+  page.on('requestfinished', (request) => {
+    open -= 1;
+    if (['script', 'fetch', 'xhr'].includes(request.resourceType())) requests.push(request);
+  });
+  return {
+    async settled() {
+      // Nothing may be under way for half a second.
+      for (let calm = 0; calm < 5; calm = open === 0 ? calm + 1 : 0) await page.waitForTimeout(100);
+      const fetched = requests;
+      requests = [];
+      return Promise.all(fetched.map(async (request) => ({ path: request.url().replace(server.address, ''), size: (await request.sizes()).responseBodySize })));
+    },
+  };
+}
+
 check('the search finds every identifier, its parts and errors, with at most 30 kB', (defects) => visit(defects, { page: code }, async (page, report) => {
   const wanted = await queries(page);
   await page.goto(server.address + code);
-  const fetched = [];
-  page.on('response', (response) => ['script', 'fetch', 'xhr'].includes(response.request().resourceType()) && fetched.push(response));
+  const traffic = observe(page);
   await openSearch(page);
+  const opening = await traffic.settled();
+  await page.locator('input[type=search]').pressSequentially('conn');
+  const typing = await traffic.settled();
   const answers = await page.evaluate(inpage.searchFor, [...wanted.keys()]);
-  const sizes = await Promise.all(fetched.map(async (response) => [response.url().replace(server.address, ''), (await response.request().sizes()).responseBodySize]));
-  const bytes = sizes.reduce((sum, [, size]) => sum + size, 0);
-  const listed = sizes.map(([file, size]) => `${file} ${size}`).join(', ');
-  console.log(`the search fetches ${bytes} bytes (${listed}), and has answered ${wanted.size} queries`);
-  if (bytes > 30_000) report('the search fetches more than 30000 bytes when it opens', 'index less, or load less', listed);
+  const sum = (files) => files.reduce((sum, { size }) => sum + size, 0);
+  const list = (files) => files.map(({ path, size }) => `${path} ${size}`).join(', ');
+  console.log(`the search fetches ${sum(opening)} bytes when it opens (${list(opening)}), and ${sum(typing)} when a reader types (${list(typing)}); it has answered ${wanted.size} queries`);
+  if (!opening.length) report('the search fetches nothing when it opens', 'load its scripts then, not with each page');
+  if (sum(opening) > 30_000) report('the search fetches more than 30000 bytes when it opens', 'index less, or load less', list(opening));
 
   for (const [query, places] of wanted) {
     for (const { path, why } of places) {
