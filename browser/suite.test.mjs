@@ -80,6 +80,7 @@ async function visit(defects, { page: path, width = 1280, theme = 'light', addre
   const report = (what, mend, detail) => defects.add({ page: path, width, theme }, what, mend, detail);
   const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme: theme, reducedMotion: 'reduce', ...options });
   context.setDefaultTimeout(5000);
+  context.setDefaultNavigationTimeout(30_000);
   try {
     const page = await context.newPage();
     watch(page, address, status, report);
