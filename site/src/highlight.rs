@@ -78,15 +78,14 @@ fn rust(code: &str, at: usize) -> (Option<&'static str>, usize) {
         "r" | "b" | "br" | "c" | "cr" if after.starts_with(['"', '#']) => {
             let fence = after.len() - after.trim_start_matches('#').len();
             let quote = &after[fence..];
-            if quote.starts_with('"') {
+            if let Some(inside) = quote.strip_prefix('"') {
+                let end = format!("\"{}", &after[..fence]);
                 let body = if name.contains('r') {
-                    until(&quote[1..], &format!("\"{}", &after[..fence]), 0)
-                        + 2
-                        + fence
+                    1 + until(inside, &end, end.len())
                 } else {
                     quoted(quote, '"')
                 };
-                return (Some("s"), (length + fence + body).min(rest.len()));
+                return (Some("s"), length + fence + body);
             }
             None
         }
