@@ -131,6 +131,15 @@ export function coveredCode() {
   return covered;
 }
 
+/** The buttons of code blocks that a click does not reach. */
+export function coveredButtons() {
+  return [...document.querySelectorAll('main div.code button')].filter((button) => {
+    button.scrollIntoView({ block: 'center', behavior: 'instant' });
+    const { left, top, width, height } = button.getBoundingClientRect();
+    return !button.contains(document.elementFromPoint(left + width / 2, top + height / 2));
+  }).map((button) => `"${button.ariaLabel ?? button.textContent.trim()}" of \`${button.closest('div.code').querySelector('code').innerText.split('\n')[0]}\``);
+}
+
 /** The code blocks that scroll sideways but that a keyboard does not reach, or does not name. */
 export function unreachableCode() {
   return [...document.querySelectorAll('main pre, main pre > code')]

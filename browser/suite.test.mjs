@@ -76,22 +76,45 @@ async function each(items, work, atOnce = 4) {
 }
 
 /** Opens a page as a reader who has never been here, and works on it. What breaks meanwhile is a defect. */
-async function visit(defects, { page: path, width = 1280, theme = 'light', address = server.address, status = 200, ...options }, work) {
-  const report = (what, mend, detail) => defects.add({ page: path, width, theme }, what, mend, detail);
-  const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme: theme, reducedMotion: 'reduce', ...options });
+async function visit(defects, where, work, options = {}) {
+  const page = await newReader(options);
+  await read(page, defects, where, work);
+  await page.context().close();
+}
+
+/** Opens one page after another, some at once, as readers who go on from page to page. */
+async function visitAll(defects, places, work, options = {}) {
+  const queue = [...places];
+  await Promise.all(Array.from({ length: 4 }, async () => {
+    const page = await newReader(options);
+    while (queue.length) await read(page, defects, queue.shift(), work);
+    await page.context().close();
+  }));
+}
+
+async function newReader(options) {
+  const context = await browser.newContext({ reducedMotion: 'reduce', ...options });
   context.setDefaultTimeout(5000);
   context.setDefaultNavigationTimeout(30_000);
+  return context.newPage();
+}
+
+async function read(page, defects, where, work) {
+  const { page: path, width = 1280, theme = 'light', address = server.address, status = 200 } = where;
+  const place = { page: path, width, theme };
+  const report = (what, mend, detail) => defects.add(place, what, mend, detail);
   try {
-    const page = await context.newPage();
+    await page.setViewportSize({ width, height: 900 });
+    await page.emulateMedia({ media: null, colorScheme: theme });
     watch(page, address, status, report);
     await page.goto(address + path);
-    await work(page, report);
+    await work(page, report, place);
   } catch (error) {
     const [what, ...log] = error.message.replace(/\u001b\[\d+m/g, '').split('\n');
     const step = log.find((line) => line.includes('waiting for'))?.trim() ?? '';
     report(`${what} ${step}`.trim(), 'readers cannot do this: mend the theme; or the test, if they do it otherwise now');
   } finally {
-    await context.close();
+    page.removeAllListeners();
   }
 }
 
@@ -182,7 +205,7 @@ test('every page, at 360 and 1280 px, light and dark', async (t) => {
   const holes = kind('shows no holes where lines of code are hidden');
   const boxes = kind('no button lies on code, and boxes that scroll are in reach of a keyboard');
 
-  await each([...pages, '404.html'].flatMap((page) => [{ page, width: 360, theme: 'light' }, { page, width: 1280, theme: 'dark' }]), (first) => visit(loading, first, async (page) => {
+  await visitAll(loading, [...pages, '404.html'].flatMap((page) => [{ page, width: 360, theme: 'light' }, { page, width: 1280, theme: 'dark' }]), async (page, _, first) => {
     const { page: path, width } = first;
     for (const theme of [first.theme, first.theme === 'light' ? 'dark' : 'light']) {
       const where = { page: path, width, theme };
@@ -207,7 +230,7 @@ test('every page, at 360 and 1280 px, light and dark', async (t) => {
       });
     }
     await codeColours(page, first, colours);
-  }));
+  });
   for (const [name, defects] of Object.entries(kinds)) await t.test(name, () => defects.none());
 });
 
@@ -332,19 +355,18 @@ check('the theme follows the system until the reader chooses, and never flashes'
 })));
 
 // One at a time: there is one clipboard.
-check('code blocks show and copy the whole program, terminal blocks their commands', (defects) => each(pages, (path) => visit(defects, { page: path, permissions: ['clipboard-read', 'clipboard-write'] }, async (page, report) => {
+check('code blocks show and copy the whole program, terminal blocks their commands', (defects) => each(pages, (path) => visit(defects, { page: path }, async (page, report) => {
   const sources = blocks(path);
   if (!sources.length) return;
   measured[path]['code blocks'] = sources.length;
   await unfold(page);
   await compareShown(page, path, report);
-  // Nothing lies on the buttons, and they are big enough to be hit.
-  for (const button of await page.locator('main div.code button').all()) await button.click({ trial: true });
+  for (const button of await page.evaluate(inpage.coveredButtons)) report('something lies on a button', 'let a click reach the button', button);
   const count = await page.locator('main pre > code').count();
   for (const [index, source] of sources.slice(0, count).entries()) {
     compareButtons(await page.evaluate(inpage.pressButtons, index), source, report);
   }
-}), 1));
+}, { permissions: ['clipboard-read', 'clipboard-write'] }), 1));
 
 function compareButtons(found, source, report) {
   const begin = `\`${source.shown.split('\n')[0].trim()}\``;
@@ -375,7 +397,7 @@ function compareButtons(found, source, report) {
   if (`${found.pressed}` !== 'false,true,false') report('"Show whole program" does not say whether it is pressed', 'aria-expanded="false", then "true", then "false" again', `${found.pressed}`);
 }
 
-check('boxes that scroll do so by the keys', (defects) => each(pages, (path) => visit(defects, { page: path, width: 360 }, async (page, report) => {
+check('boxes that scroll do so by the keys', (defects) => visitAll(defects, pages.map((page) => ({ page, width: 360 })), async (page, report) => {
   const boxes = page.locator('main pre, main pre > code');
   const index = await boxes.evaluateAll((all) => all.findIndex((box) => box.checkVisibility() && box.scrollWidth > box.clientWidth + 20 && /auto|scroll/.test(getComputedStyle(box).overflowX)));
   if (index < 0) return;
@@ -383,7 +405,7 @@ check('boxes that scroll do so by the keys', (defects) => each(pages, (path) => 
   await page.keyboard.press('ArrowRight');
   const moved = await page.waitForFunction(() => document.activeElement.scrollLeft > 0, null, { timeout: 2000 }).catch(() => false);
   if (!moved) report('the arrow keys do not move its first wide code box', 'tabindex="0" on the element that scrolls');
-})));
+}));
 
 const names = ['serve_connection_with_upgrades', 'graceful_shutdown', 'GracefulShutdown', 'BoxBody', 'make_service_fn'];
 const errors = ['connection closed before message completed'];
@@ -581,33 +603,36 @@ check('a keyboard alone reaches everything', async (defects) => {
   });
 });
 
-check('without JavaScript nothing is lost but the search', (defects) => each(pages.flatMap((page) => [{ page, width: 360 }, { page, width: 1280 }]), ({ page: path, width }) => visit(defects, { page: path, width, javaScriptEnabled: false }, async (page, report) => {
-  const link = page.locator('nav[aria-label="Pages"] a[href]').last();
-  if (width === 360 && !await link.isVisible()) await menu(page).click();
-  if (!await link.isVisible()) report('the navigation does not show', 'render it in the page, and open it without a script');
-  const dead = await page.evaluate(() => [...document.querySelectorAll('button, input, select')]
-    .filter((control) => control.checkVisibility({ visibilityProperty: true }) && !control.hasAttribute('popovertarget') && !control.hasAttribute('commandfor'))
-    .map((control) => (control.ariaLabel ?? control.textContent).trim() || control.id));
-  for (const name of new Set(dead)) report('a button does nothing', 'make it by the script that it needs, or hide it until that runs', `"${name}"`);
-  await unfold(page);
-  await compareShown(page, path, report);
-  if (width === 360) return;
-  const plain = await page.evaluate(inpage.content);
-  await visit(defects, { page: path, width }, async (scripted) => {
-    const rich = await scripted.evaluate(inpage.content);
+check('without JavaScript nothing is lost but the search', async (defects) => {
+  const texts = {};
+  await visitAll(defects, pages.map((page) => ({ page })), async (page, _, { page: path }) => {
+    texts[path] = await page.evaluate(inpage.content);
+  });
+  await visitAll(defects, pages.flatMap((page) => [{ page, width: 360 }, { page, width: 1280 }]), async (page, report, { page: path, width }) => {
+    const link = page.locator('nav[aria-label="Pages"] a[href]').last();
+    if (width === 360 && !await link.isVisible()) await menu(page).click();
+    if (!await link.isVisible()) report('the navigation does not show', 'render it in the page, and open it without a script');
+    const dead = await page.evaluate(() => [...document.querySelectorAll('button, input, select')]
+      .filter((control) => control.checkVisibility({ visibilityProperty: true }) && !control.hasAttribute('popovertarget') && !control.hasAttribute('commandfor'))
+      .map((control) => (control.ariaLabel ?? control.textContent).trim() || control.id));
+    for (const name of new Set(dead)) report('a button does nothing', 'make it by the script that it needs, or hide it until that runs', `"${name}"`);
+    await unfold(page);
+    await compareShown(page, path, report);
+    const [plain, rich] = [await page.evaluate(inpage.content), texts[path]];
     const at = [...rich].findIndex((character, index) => character !== plain[index]);
     if (plain !== rich) report('the text differs from that with JavaScript', 'render the text when the site is built', `"${plain.slice(at, at + 50)}" instead of "${rich.slice(at, at + 50)}"`);
-  });
-})));
+  }, { javaScriptEnabled: false });
+});
 
 check('from file:// everything works', async (defects) => {
   const address = `${pathToFileURL(site)}/`;
-  await each(pages, (path) => visit(defects, { page: path, address }, async (page, report) => {
-    const look = await page.evaluate(inpage.look);
-    await visit(defects, { page: path }, async (served) => {
-      if (look !== await served.evaluate(inpage.look)) report('it looks other than from a server', 'relative addresses of the styles');
-    });
-  }));
+  const looks = {};
+  await visitAll(defects, pages.map((page) => ({ page })), async (page, _, { page: path }) => {
+    looks[path] = await page.evaluate(inpage.look);
+  });
+  await visitAll(defects, pages.map((page) => ({ page, address })), async (page, report, { page: path }) => {
+    if (looks[path] !== await page.evaluate(inpage.look)) report('it looks other than from a server', 'relative addresses of the styles');
+  });
   await visit(defects, { page: code, address }, async (page, report) => {
     await openSearch(page);
     const { connection } = await page.evaluate(inpage.searchFor, ['connection']);
@@ -643,7 +668,7 @@ check('under a sub-path, pages, redirects and the page for missing ones work', a
     const own = await page.locator('a[href], link[href]').evaluateAll((all) => all.map((link) => link.href).filter((href) => href.startsWith(location.origin)));
     for (const href of own) if (!await leads(href)) report('a link leads nowhere', `link relatively, or begin with site-url (here ${base})`, new URL(href).pathname);
   };
-  await each(found.pages, (page) => visit(defects, { page, address }, links));
+  await visitAll(defects, found.pages.map((page) => ({ page, address })), links);
   await each(['no-such-page', 'no/such/deep/page.html'].flatMap((page) => screens.map((screen) => ({ page, ...screen }))), (where) => visit(defects, { ...where, address, status: 404 }, async (page, report) => {
     await links(page, report);
     const rules = await page.evaluate(() => [...document.styleSheets].reduce((sum, sheet) => sum + sheet.cssRules.length, 0));
@@ -656,24 +681,24 @@ check('under a sub-path, pages, redirects and the page for missing ones work', a
     if (!connection.length) report('its search finds nothing', 'load the index from the root of the site');
     for (const href of connection) if (!await leads(href)) report('a result of its search leads nowhere', `to a page under ${base}`, new URL(href).pathname);
   }));
-  await each(found.redirects, (path) => visit(defects, { page: path, address }, async (page, report) => {
+  await visitAll(defects, found.redirects.map((page) => ({ page, address })), async (page, report) => {
     const at = ({ pathname }) => (pathname.startsWith(base) ? once(decodeURI(pathname.slice(base.length))) : pathname);
     await page.waitForURL((url) => found.pages.includes(at(url)), { timeout: 3000 }).catch(() => {});
     const arrived = new URL(page.url());
     const id = decodeURIComponent(arrived.hash.slice(1));
     if (!found.pages.includes(at(arrived))) report('a redirect does not lead to a page of the book', 'mend it in [output.html.redirect] of book.toml', at(arrived));
     else if (id && !await page.evaluate((id) => document.getElementById(id) !== null, id)) report('a redirect leads to a place that the page does not have', 'mend it in [output.html.redirect] of book.toml', at(arrived) + arrived.hash);
-  }));
+  });
   console.log(`redirects: ${found.redirects.length}`);
   if (!found.redirects.length) defects.add({ page: 'book.toml' }, 'there are no redirects', '[output.html.redirect]');
 });
 
-check('printed, nothing is cut off and no control is in the way', (defects) => each([...pages, 'print.html'], (path) => visit(defects, {
-  page: path,
+check('printed, nothing is cut off and no control is in the way', (defects) => visitAll(defects, [...pages, 'print.html'].map((page) => ({
+  page,
   // An A4 sheet without its margins.
   width: 718,
   theme: 'dark',
-}, async (page, report) => {
+})), async (page, report, { page: path }) => {
   await page.emulateMedia({ media: 'print', colorScheme: 'dark' });
   await page.evaluate(() => window.dispatchEvent(new Event('beforeprint')));
   const { controls, folded, cut } = await page.evaluate(inpage.printed);
@@ -689,4 +714,4 @@ check('printed, nothing is cut off and no control is in the way', (defects) => e
   const sheets = pdf.match(/\/Type\s*\/Page\b/g).length;
   console.log(`the whole book prints on ${sheets} sheets`);
   if (sheets < pages.length) report('the whole book prints on fewer sheets than it has pages', 'mend print.html', `${sheets}`);
-})));
+}));
