@@ -10,12 +10,12 @@ mod highlight;
 mod machines;
 mod search;
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::thread;
 
 use anyhow::{Context, Result};
 use mdbook_renderer::book::{BookItem, Chapter};
@@ -39,30 +39,34 @@ impl Renderer for Site {
     fn render(&self, ctx: &RenderContext) -> Result<()> {
         let folder = ctx.destination.with_file_name("html");
         let whole = Whole::of(ctx)?;
-        let mut pages = Vec::new();
-        for chapter in ctx.book.chapters() {
-            let path = address(chapter);
-            let title = Some(chapter.name.clone());
-            pages.push(Page::read(&folder, path, title)?);
-        }
+        let (pages, others) = thread::scope(|scope| {
+            // The print page is all the others once more: it takes as long as they do.
+            let others = scope.spawn(|| {
+                let unlisted = ["404.html", "print.html"].into_iter();
+                unlisted
+                    .filter(|path| folder.join(path).exists())
+                    .map(|path| Page::read(&folder, path.to_owned(), None))
+                    .collect::<Result<Vec<Page>>>()
+            });
+            let pages = ctx.book.chapters().map(|chapter| {
+                Page::read(&folder, address(chapter), Some(chapter.name.clone()))
+            });
+            let pages = pages.collect::<Result<Vec<Page>>>();
+            (pages, others.join().expect("reading a page does not panic"))
+        });
+        let (pages, mut others) = (pages?, others?);
         // The first page is the front page as well: there, it has its address.
-        let front =
-            Page::read(&folder, "index.html".to_owned(), pages[0].title.clone())?;
+        others.push(Page::read(
+            &folder,
+            "index.html".to_owned(),
+            pages.first().and_then(|page| page.title.clone()),
+        )?);
         let search = Search::write(&folder, &pages)?;
 
-        let mut others = vec![front];
-        for path in ["404.html", "print.html"] {
-            if folder.join(path).exists() {
-                others.push(Page::read(&folder, path.to_owned(), None)?);
-            }
-        }
-        let mut mentioned = HashSet::new();
         for page in pages.iter().chain(&others) {
-            let html = page.finish(&whole, &search);
-            mentioned.extend(html.split(['"', '/', ' ']).map(str::to_owned));
-            fs::write(folder.join(&page.path), html)?;
+            fs::write(folder.join(&page.path), page.finish(&whole, &search))?;
         }
-        remove_unused(&folder, &mentioned)?;
+        remove_unused(&folder, &pages[0], &search)?;
 
         fs::write(folder.join("llms.txt"), machines::summary(&whole, ctx, &pages))?;
         fs::write(folder.join("llms-full.txt"), machines::full(&whole, ctx))?;
@@ -311,23 +315,20 @@ fn write_hashed(folder: &Path, name: &str, script: &str) -> Result<String> {
     Ok(name)
 }
 
-/// Removes what mdBook adds for its own template and no page of ours asks for.
-fn remove_unused(folder: &Path, mentioned: &HashSet<String>) -> Result<()> {
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
+/// Removes what mdBook adds for its own template and ours does not ask for, on any page.
+fn remove_unused(folder: &Path, page: &Page, search: &Search) -> Result<()> {
+    let used = [&page.before, &page.after, &search.index, &search.texts];
+    for folder in [folder, &folder.join("css")] {
+        for entry in fs::read_dir(folder)? {
             let path = entry?.path();
             let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-            let asset =
-                [".css", ".js", ".png", ".svg"].iter().any(|end| name.ends_with(end));
-            if path.is_dir() {
-                folders.push(path);
-            } else if name == "toc.html" || asset && !mentioned.contains(name) {
+            let asset = name.ends_with(".css") || name.ends_with(".js");
+            let unused = asset && !used.iter().any(|text| text.contains(name));
+            if unused || name == "toc.html" {
                 fs::remove_file(&path)?;
             }
         }
     }
-    // The folder of stylesheets is empty now.
-    let _ = fs::remove_dir(PathBuf::from(folder).join("css"));
-    Ok(())
+    fs::remove_dir(folder.join("css"))
+        .context("mdBook has stylesheets that are in use")
 }

@@ -6,5 +6,5 @@ use anyhow::Result;
 use mdbook_renderer::{RenderContext, Renderer};
 
 fn main() -> Result<()> {
-    site::Site.render(&RenderContext::from_json(io::stdin())?)
+    site::Site.render(&RenderContext::from_json(io::stdin().lock())?)
 }
