@@ -21,7 +21,6 @@ const code = pages.find((page) => blocks(page).some((block) => block.hidden));
 const screens = [360, 1280].flatMap((width) => ['light', 'dark'].map((theme) => ({ width, theme })));
 const server = await serve(site);
 const browser = await engine.launch({ executablePath: chromium() });
-const local = `${pathToFileURL(site)}/`;
 /** What was measured, for the table at the end: one row a page. */
 const measured = Object.fromEntries(pages.map((page) => [page, {}]));
 
@@ -258,6 +257,8 @@ async function landmarks(page, path, report) {
   const wanted = ['banner', 'main', 'navigation "Pages"', 'contentinfo'];
   const right = order.length === 4 && wanted.every((landmark) => order.includes(landmark)) && order[0] === 'banner' && order[3] === 'contentinfo';
   if (!right) report(`its landmarks are ${order.join(', ') || 'none'}`, 'a <header>, a <main>, a <nav aria-label="Pages"> and a <footer>, each once; the header first, the footer last');
+  const above = await page.evaluate(() => document.querySelector('header')?.getBoundingClientRect().top ?? 0);
+  if (above > 1) report('there is empty space above the header', 'take what stands before it out of the flow', `${Math.round(above)} px`);
   const links = await page.locator('nav[aria-label="Pages"] a[href]').evaluateAll((all) => all.map((link) => ({ href: link.href, current: link.getAttribute('aria-current') })));
   const current = links.filter((link) => link.current === 'page').map((link) => target(link.href).page);
   const here = path === '404.html' ? [] : [once(path)];
