@@ -63,7 +63,8 @@ let searchTexts;
         const words = query.split(/\s+/).filter(Boolean).map((word) => ({ whole: lowered(word), parts: partsOf(word) }));
         if (words.length === 0) return [];
         const phrase = words.map((word) => word.whole).join(" ");
-        const marks = [...new Set(words.flatMap((word) => [word.whole, ...word.parts]))];
+        const marks = [...new Set([phrase, ...words.flatMap((word) => [word.whole, ...word.parts])])];
+        marks.sort((a, b) => b.length - a.length);
         return sections
             .map((section) => ({ section, words: marks, score: score(section, words, phrase) }))
             .filter((result) => result.score > 0)
@@ -73,23 +74,23 @@ let searchTexts;
 
     // Adds the text to the element, with the words marked.
     const addMarked = (element, text, words) => {
-        const pattern = words.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).sort((a, b) => b.length - a.length);
+        const pattern = words.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
         for (const [number, part] of text.split(new RegExp(`(${pattern.join("|")})`, "giu")).entries()) {
             if (number % 2) element.append(Object.assign(document.createElement("mark"), { textContent: part }));
             else element.append(part);
         }
     };
 
-    // The place of the first hit, in the best field that says more than the title.
+    // The place of the longest hit, in the field that says most of the query.
     const excerpt = (section, words) => {
         const [, , prose, code, hidden] = section.fields;
         let best, most = 0;
         for (const field of [prose, code, hidden]) {
-            const count = words.filter((word) => field.lower.includes(word)).length;
-            if (count > most) [best, most] = [field, count];
+            const found = words.filter((word) => field.lower.includes(word)).join("").length;
+            if (found > most) [best, most] = [field, found];
         }
         if (best === undefined) return { text: prose.text.slice(0, 140), code: false };
-        const at = Math.min(...words.map((word) => best.lower.indexOf(word)).filter((at) => at >= 0));
+        const at = best.lower.indexOf(words.find((word) => best.lower.includes(word)));
         if (best.names) {
             return { text: best.text.split(" ").filter((name) => words.some((word) => name.toLowerCase().includes(word))).join(" "), code: true };
         }
