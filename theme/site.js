@@ -131,12 +131,13 @@ if (outline) {
             mark();
         });
     }, { passive: true });
-    mark();
+    // Measuring makes the browser lay out the page: not before it has shown it.
+    setTimeout(mark);
     outline.addEventListener("click", (event) => {
         if (event.target.closest("a") && outline.matches(":popover-open")) outline.hidePopover();
     });
 }
-document.querySelector("#pages [aria-current]")?.scrollIntoView({ block: "nearest" });
+setTimeout(() => document.querySelector("#pages [aria-current]")?.scrollIntoView({ block: "nearest" }));
 
 // Search: its script and its index are loaded when it is first opened.
 const search = document.getElementById("search");

@@ -393,3 +393,48 @@ pub fn escaped(text: &str) -> String {
         .replace('>', "&gt;")
         .replace('"', "&quot;")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Content;
+
+    fn page(code: &str) -> Content {
+        Content::of(&format!(
+            "<h1 id=\"a\">A</h1><pre><code class=\"language-rust\">{code}</code></pre>"
+        ))
+    }
+
+    #[test]
+    fn hidden_lines_take_the_blank_lines_around_them_along() {
+        let page = page(
+            "<span class=\"boring\">use a;\n</span>\n\nfn b() {}\n\n\
+             <span class=\"boring\">fn c() {}\n</span>\nfn d() {}\n\n\
+             <span class=\"boring\">fn e() {}\n</span>",
+        );
+        assert_eq!(page.sections[0].code, "fn b() {}\n\nfn d() {}\n");
+        assert!(page.html.contains("data-shown=\"3-4 7-7\""), "{}", page.html);
+        assert_eq!(page.programs[0].lines().count(), 10);
+    }
+
+    #[test]
+    fn blank_lines_elsewhere_stay() {
+        let page = page("fn a() {}\n\n\nfn b() {}\n");
+        assert_eq!(page.sections[0].code, "fn a() {}\n\n\nfn b() {}\n");
+    }
+
+    #[test]
+    fn colours_do_not_end_at_the_wrong_quote() {
+        let page = page("let a = r#\"b\"c\"#; let d: &amp;'e str = \"\\\"\"; 'f';");
+        let strings: Vec<&str> = page
+            .html
+            .split("<span class=\"s\">")
+            .skip(1)
+            .map(|rest| rest.split("</span>").next().unwrap())
+            .collect();
+        assert_eq!(
+            strings,
+            ["r#&quot;b&quot;c&quot;#", "&quot;\\&quot;&quot;", "'f'"]
+        );
+        assert!(page.html.contains("<span class=\"n\">'e</span>"), "{}", page.html);
+    }
+}

@@ -114,7 +114,10 @@ fn data(code: &str, at: usize) -> (Option<&'static str>, usize) {
     }
     let key = |length: usize| {
         let after = rest[length..].trim_start_matches(' ');
-        after.starts_with(':') || after.starts_with('=')
+        after.starts_with('=')
+            || after.strip_prefix(':').is_some_and(|after| {
+                after.is_empty() || after.starts_with([' ', '\n'])
+            })
     };
     if first == '"' || first == '\'' {
         let length = quoted(rest, first);
