@@ -193,13 +193,16 @@ export async function searchFor(queries) {
   const results = document.querySelector('#search-results');
   const links = () => [...results.querySelectorAll('a[href]')].map((link) => link.href);
   const answers = {};
+  let silent = 0;
   for (const query of queries) {
     answers[query] = await new Promise((found) => {
       const observer = new MutationObserver(() => links().length && end());
-      const late = setTimeout(end, 800);
+      const late = setTimeout(end, silent > 5 ? 20 : 800);
       function end() {
         clearTimeout(late);
         observer.disconnect();
+        // A search that is broken is not waited for again and again.
+        silent = links().length ? 0 : silent + 1;
         found(links());
       }
       input.value = '';
