@@ -65,11 +65,17 @@ let searchTexts;
         const phrase = words.map((word) => word.whole).join(" ");
         const marks = [...new Set([phrase, ...words.flatMap((word) => [word.whole, ...word.parts])])];
         marks.sort((a, b) => b.length - a.length);
-        return sections
+        const found = sections
             .map((section) => ({ section, words: marks, score: score(section, words, phrase) }))
             .filter((result) => result.score > 0)
-            .sort((a, b) => b.score - a.score)
-            .slice(0, 20);
+            .sort((a, b) => b.score - a.score);
+        // The first twenty, and of each page that is not among them the best section.
+        const pages = new Set();
+        return found.filter(({ section }, rank) => {
+            const first = !pages.has(section.page);
+            pages.add(section.page);
+            return rank < 20 || first;
+        });
     };
 
     // Adds the text to the element, with the words marked.
@@ -156,6 +162,10 @@ let searchTexts;
             event.preventDefault();
             const next = at + (event.key === "ArrowDown" ? 1 : -1);
             (next < 0 ? input : links[Math.min(next, links.length - 1)])?.focus();
+        } else if (event.key === "Escape") {
+            // Browsers would only empty the input.
+            event.preventDefault();
+            dialog.close();
         } else if (event.key === "Enter" && event.target === input) {
             event.preventDefault();
             links[0]?.click();

@@ -1,0 +1,107 @@
+// The built site: where it lies, its pages, a server for it, and the browser that opens it.
+
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { delimiter, extname, join, normalize, resolve } from 'node:path';
+import { brotliCompressSync } from 'node:zlib';
+
+/** The root of the repository. */
+export const repository = resolve(import.meta.dirname, '..');
+
+/** The folder of the site: the variable SITE, or where `mdbook build` writes. */
+export const site = resolve(process.env.SITE ?? join(repository, 'book/html'));
+if (!existsSync(join(site, 'index.html'))) missing(`no site in ${site}`, 'run `mdbook build`, or say where it lies: SITE=folder');
+
+export function missing(what, mend) {
+  console.error(`${what}: ${mend}`);
+  process.exit(1);
+}
+
+/** The path of the browser. CHROME_PATH is also what Lighthouse reads. */
+export function chromium() {
+  const names = ['chromium', 'google-chrome', 'chromium-browser'];
+  const folders = process.env.PATH.split(delimiter);
+  return process.env.CHROME_PATH
+    ?? names.flatMap((name) => folders.map((folder) => join(folder, name))).find(existsSync)
+    ?? missing('no Chromium', '`apt-get install chromium`, or say where it lies: CHROME_PATH=file');
+}
+
+/** Builds the book for an address such as `/some/where/` into a folder of the repository. */
+export function build(folder, address) {
+  const { status } = spawnSync('mdbook', ['build', '--dest-dir', folder], {
+    cwd: repository,
+    env: { ...process.env, MDBOOK_LOG: 'warn', MDBOOK_OUTPUT__HTML__SITE_URL: address },
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  if (status !== 0) throw new Error('`mdbook build` fails, see above; is mdBook installed?');
+  return join(repository, folder, 'html');
+}
+
+/** The first page of the book: mdBook writes it as index.html, and once more under its own name. */
+const first = readFileSync(join(repository, 'src/SUMMARY.md'), 'utf8').match(/\]\((.+)\.md\)/)[1] + '.html';
+
+/** The name that a page has once. */
+export function once(page) {
+  return page === '' || page === first ? 'index.html' : page;
+}
+
+/** The source of a page of the site. */
+export function sourceOf(page) {
+  return join(repository, 'src', (once(page) === 'index.html' ? first : page).replace(/\.html$/, '.md'));
+}
+
+/** The HTML files of a site: what readers read, and what sends them elsewhere. */
+export function files(folder = site) {
+  const html = readdirSync(folder, { recursive: true })
+    .filter((path) => path.endsWith('.html'))
+    .sort()
+    .map((path) => ({ path, text: readFileSync(join(folder, path), 'utf8') }));
+  const redirects = html.filter(({ text }) => /<meta[^>]+http-equiv=["']?refresh/i.test(text));
+  // toc.html is what mdBook's own template shows in a frame without JavaScript.
+  const apart = ['404.html', 'print.html', 'toc.html'];
+  return {
+    /** Every page of the book, the front page first. */
+    pages: html.filter((file) => !redirects.includes(file) && !apart.includes(file.path))
+      .map(({ path }) => path)
+      .sort((a, b) => (b === 'index.html') - (a === 'index.html') || (a < b ? -1 : 1)),
+    redirects: redirects.map(({ path }) => path),
+  };
+}
+
+const types = {
+  '.css': 'text/css; charset=utf-8', '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8',
+  '.json': 'application/json', '.png': 'image/png', '.svg': 'image/svg+xml', '.txt': 'text/plain; charset=utf-8',
+  '.woff2': 'font/woff2', '.xml': 'application/xml',
+};
+
+/**
+ * Serves a folder under a path, as a static host does: compressed by brotli, `404.html` for what is
+ * not there. Ends with the process.
+ */
+export async function serve(folder, base = '/') {
+  const compressed = new Map();
+  const server = createServer((request, response) => {
+    const path = decodeURIComponent(new URL(request.url, 'http://localhost').pathname);
+    const inside = path.startsWith(base) ? join(folder, normalize(`/${path.slice(base.length)}`)) : null;
+    const found = inside && [inside, `${inside}.html`, join(inside, 'index.html')].find((file) => extname(file) && existsSync(file));
+    // A host of many sites does not answer for what lies beside this one.
+    const file = found || (inside && join(folder, '404.html'));
+    if (!file || !existsSync(file)) {
+      response.writeHead(404, { 'content-type': 'text/plain' }).end('outside of the site');
+      return;
+    }
+    const type = types[extname(file)] ?? 'application/octet-stream';
+    const headers = { 'content-type': type };
+    let body = readFileSync(file);
+    if (/text|json|xml/.test(type) && /\bbr\b/.test(request.headers['accept-encoding'])) {
+      if (!compressed.has(file)) compressed.set(file, brotliCompressSync(body));
+      body = compressed.get(file);
+      headers['content-encoding'] = 'br';
+    }
+    response.writeHead(found ? 200 : 404, { ...headers, 'content-length': body.length }).end(body);
+  });
+  await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
+  server.unref();
+  return { address: `http://127.0.0.1:${server.address().port}${base}`, close: () => server.close() };
+}
