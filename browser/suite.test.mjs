@@ -183,7 +183,7 @@ async function openSearch(page) {
 
 /** The page that a result of the search leads to, and the place in it. */
 function target(href, address = server.address) {
-  const [path, hash] = decodeURI(href).replace(address, '').split('#');
+  const [path, hash] = decodeURI(href).replace(decodeURI(address), '').split('#');
   return { page: once(path), hash };
 }
 
