@@ -24,7 +24,7 @@ fn text() -> Full<Bytes> {
 // ANCHOR: stream
 fn from_stream()
 -> impl Body<Data = Bytes, Error = io::Error> {
-    let chunks = [Ok("hel"), Ok("lo")];
+    let chunks = [Ok("he"), Ok("llo")];
     let chunks = stream::iter(chunks).map_ok(Bytes::from);
     StreamBody::new(chunks.map_ok(Frame::data))
 }
@@ -48,7 +48,7 @@ fn from_boxed_stream(
 fn from_channel() -> Channel<Bytes> {
     let (mut sender, body) = Channel::new(1);
     tokio::spawn(async move {
-        for chunk in ["hel", "lo"] {
+        for chunk in ["he", "llo"] {
             if sender.send_data(chunk.into()).await.is_err()
             {
                 return; // Nobody reads any more.

@@ -22,7 +22,7 @@ fn text() -> Body {
 
 // ANCHOR: stream
 fn from_stream() -> Body {
-    let chunks = [Ok::<_, io::Error>("hel"), Ok("lo")];
+    let chunks = [Ok::<_, io::Error>("he"), Ok("llo")];
     Body::wrap_stream(stream::iter(chunks))
 }
 // ANCHOR_END: stream
@@ -40,7 +40,7 @@ fn from_boxed_stream(chunks: Chunks) -> Body {
 fn from_channel() -> Body {
     let (mut sender, body) = Body::channel();
     tokio::spawn(async move {
-        for chunk in ["hel", "lo"] {
+        for chunk in ["he", "llo"] {
             if sender.send_data(chunk.into()).await.is_err()
             {
                 return; // Nobody reads any more.
