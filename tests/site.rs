@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use mdbook_driver::MDBook;
-use reader::{Block, Book, resolve};
+use reader::{Block, Book, hidden, resolve};
 use regex::Regex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -69,24 +69,15 @@ fn program(block: &Block) -> String {
     if !block.is_rust() {
         return block.text.clone();
     }
-    let lines = block.text.lines().map(|line| {
-        let code = line.trim_start();
-        if code == "#" { "" } else { code.strip_prefix("# ").unwrap_or(line) }
-    });
+    let lines = block.text.lines().map(|line| hidden(line).unwrap_or(line));
     lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// The lines of a block that its page shows.
 fn shown(block: &Block) -> String {
-    let hidden = |line: &&str| {
-        block.is_rust() && (line.trim() == "#" || line.trim_start().starts_with("# "))
-    };
-    block
-        .text
-        .lines()
-        .filter(|line| !hidden(line))
-        .map(|line| format!("{line}\n"))
-        .collect()
+    let lines =
+        block.text.lines().filter(|line| !block.is_rust() || hidden(line).is_none());
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 #[test]

@@ -446,8 +446,8 @@ fn shown(pages: &[Page], file: &str) -> bool {
 }
 
 /// What a hidden line holds: the text behind its `# `, indentation kept. None for a line that
-/// readers see.
-fn hidden(line: &str) -> Option<&str> {
+/// readers see. Only Rust has hidden lines.
+pub fn hidden(line: &str) -> Option<&str> {
     let text = line.trim_start();
     if text == "#" { Some("") } else { text.strip_prefix("# ") }
 }

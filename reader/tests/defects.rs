@@ -308,3 +308,31 @@ fn an_error_that_no_page_shows() {
         ],
     );
 }
+
+/// The package of pairs, with bytes that a program sends.
+const PAIRS: [(&str, &str); 2] = [
+    ("snippets/upgrading/Cargo.toml", "[package]\nname = \"upgrading\"\n"),
+    ("snippets/upgrading/wire/answer.http", "HTTP/1.1 200 OK\n"),
+];
+
+#[test]
+fn bytes_that_no_page_shows() {
+    assert_defects(
+        book(&PAIRS),
+        &[
+            "snippets/upgrading/wire/answer.http:1: no page shows this file: include it in a page by {{#include}}, or remove it and its test",
+        ],
+    );
+}
+
+#[test]
+fn an_orphan_program_of_a_pair() {
+    let orphan = ("snippets/upgrading/before/orphan.rs", "fn main() {}\n");
+    assert_defects(
+        book(&[PAIRS[0], orphan]),
+        &[
+            "snippets/upgrading/before/orphan.rs:1: no page shows this program: include it in a page by {{#rustdoc_include}}, or remove it",
+            "snippets/upgrading/before/orphan.rs:1: this program is not compiled: add a `[[bin]]` with `path = \"before/orphan.rs\"` to snippets/upgrading/Cargo.toml",
+        ],
+    );
+}

@@ -1,5 +1,5 @@
-//! What the pages in src/upgrading promise of the two programs of a pair: the bytes that they send, and how they
-//! stop.
+//! What the pages in src/upgrading promise of the two programs of a pair: the bytes that they
+//! send, and how they stop.
 //!
 //! The bytes that a page shows stand in wire/: `NAME.http` where both send the same, `NAME.diff`
 //! where they do not, from the program before to the program after. `SNAPSHOTS=overwrite cargo
