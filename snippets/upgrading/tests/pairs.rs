@@ -75,13 +75,19 @@ fn answers(name: &str, request: &str) -> [String; 2] {
 
 /// Both programs send these bytes, and the page shows them.
 fn same(name: &str, [before, after]: [String; 2]) {
-    assert_eq!(before, after, "{name}: the two programs no longer answer alike");
+    assert_eq!(
+        before, after,
+        "{name}: before and after no longer answer alike. Mend the program; or, if hyper has changed, show both by `different` and say why on the page"
+    );
     shown(&format!("{name}.http"), before.replace("\r\n", "\n"));
 }
 
 /// The programs send different bytes, and the page shows the difference.
 fn different(name: &str, [before, after]: [String; 2]) {
-    assert_ne!(before, after, "{name}: the two programs answer alike now");
+    assert_ne!(
+        before, after,
+        "{name}: before and after answer alike now. Show it by `same`, and take the difference off the page"
+    );
     let mut text = String::new();
     for change in TextDiff::from_lines(&before, &after).iter_all_changes() {
         let sign = match change.tag() {
