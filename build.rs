@@ -2,15 +2,17 @@
 //!
 //! A test is named after the page and the line of its block: `server_echo_line_42` holds
 //! `src/server/echo.md:42` true. Blocks that are the same program (many anchors of one file)
-//! are compiled once, in the name of the first. tests/doctests.rs runs the tests.
+//! are compiled once, in the name of the first. tests/doctests.rs runs the tests; tests/pages.rs runs
+//! those that are listed here, of the console blocks and of what the pages promise.
 
 use std::collections::HashSet;
 use std::error::Error;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-use std::{env, fs, process};
+use std::{env, fs, io, process};
 
-use reader::{Block, Book};
+use book::{Block, Book};
 
 fn main() -> Result<(), Box<dyn Error>> {
     for source in ["book.toml", "src", "snippets"] {
@@ -35,13 +37,37 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     skeptic::generate_doc_tests(&documents);
 
-    // skeptic's own runner has no time limit, and its failures name a temporary file and
-    // print every argument of rustc: the runner in tests/doctests.rs mends that.
+    // harness::block compiles and runs the blocks, and says why.
     let tests = fs::read_to_string(out.join("skeptic-tests.rs"))?;
-    fs::write(
-        out.join("doctests.rs"),
-        tests.replace("skeptic::rt::", "crate::runner::"),
-    )?;
+    let tests = tests.replace("extern crate skeptic;", "");
+    fs::write(out.join("doctests.rs"), tests.replace("skeptic::rt::", "harness::block::"))?;
+
+    let mut pages = String::from("mod transcripts {\n");
+    for page in book.pages.iter().filter(|page| !page.consoles().is_empty()) {
+        let (name, path) = (page.name(), &page.path);
+        writeln!(pages, "#[test] fn {name}() {{ harness::transcript({path:?}) }}")?;
+    }
+    pages += "}\n";
+    modules(&root.join("snippets/tests"), &mut pages)?;
+    fs::write(out.join("pages.rs"), pages)?;
+    Ok(())
+}
+
+/// Makes a module of each file and each folder of tests, so that none can be forgotten.
+fn modules(folder: &Path, pages: &mut String) -> Result<(), Box<dyn Error>> {
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    entries.sort();
+    for path in entries {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().replace('-', "_");
+        if path.is_dir() {
+            writeln!(pages, "mod {name} {{")?;
+            modules(&path, pages)?;
+            pages.push_str("}\n");
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            writeln!(pages, "#[path = {path:?}] mod {name};")?;
+        }
+    }
     Ok(())
 }
 

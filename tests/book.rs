@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use reader::Book;
+use book::Book;
 use regex::{Captures, Regex};
 use snapbox::Assert;
 use snapbox::data::Data;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use mdbook_driver::MDBook;
-use reader::{Block, Book, hidden, resolve};
+use book::{Block, Book, hidden, resolve};
 use regex::Regex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};

@@ -16,9 +16,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use toml::{Table, Value};
 
-use crate::program::Program;
+use harness::{Program, root};
 
-/// The features of snippets/minimal/Cargo.toml: with all of them Hello World is built and serves a
+/// The features of snippets/packages/minimal/Cargo.toml: with all of them Hello World is built and serves a
 /// request. Without any one of them it does not compile, but for tokio's `time`, which
 /// hyper-util's `tokio` turns on.
 #[test]
@@ -61,11 +61,12 @@ fn the_slimmest_features_serve_a_request() {
     );
 }
 
-/// The manifest of snippets/minimal, made to stand outside the workspace, whose other members
+/// The manifest of snippets/packages/minimal, made to stand outside the workspace, whose other members
 /// would add their features.
 fn manifest() -> Table {
-    let snippets = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let manifest = fs::read_to_string(snippets.join("minimal/Cargo.toml")).unwrap();
+    let snippets = root().join("snippets");
+    let manifest =
+        fs::read_to_string(snippets.join("packages/minimal/Cargo.toml")).unwrap();
     let mut manifest: Table = manifest.parse().unwrap();
     manifest["package"] = toml::toml! { name = "minimal" edition = "2024" }.into();
     let program = snippets.join("server/hello_world.rs").to_str().unwrap().to_owned();
@@ -77,10 +78,9 @@ fn manifest() -> Table {
 /// Runs cargo with this manifest in a folder of its own, with the versions of Cargo.lock.
 fn cargo(name: &str, manifest: &Table, command: &str) -> Output {
     let folder = target().join("manifests").join(name);
-    let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock");
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("Cargo.toml"), manifest.to_string()).unwrap();
-    fs::copy(lock, folder.join("Cargo.lock")).unwrap();
+    fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
     Command::new(env::var_os("CARGO").unwrap())
         .args([command, "--quiet", "--offline", "--target-dir"])
         .arg(target())

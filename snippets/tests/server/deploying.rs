@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+
+use harness::root;
 
 const PAGE: &str = "src/server/deploying.md";
 const PICTURE: &str = "src/pictures/stop-times.svg";
@@ -22,8 +23,7 @@ const DOCKER_STOP: u64 = 10;
 const CTRL_CLOSE: u64 = 5;
 
 fn read(file: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    fs::read_to_string(root.join(file))
+    fs::read_to_string(root().join(file))
         .unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 

@@ -14,7 +14,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::program::{Answer, Connection, Program};
+use harness::{Answer, Connection, Program};
 
 /// Posts a body of a known length to a new connection.
 fn post(program: &Program, path: &str, body: &[u8]) -> Answer {

@@ -17,8 +17,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::hello_world::survives_running_out_of_descriptors;
-use crate::program::{Connection, Load, Program, assert_prints};
+use crate::server::hello_world::survives_running_out_of_descriptors;
+use harness::{Connection, Load, Program, assert_prints};
 
 const STOPPING: &str = "stopping: waiting for the requests in flight";
 const ANSWERED: &str = "stopped: every request is answered";

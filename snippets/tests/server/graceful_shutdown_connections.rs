@@ -31,7 +31,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
-use crate::program::{LIMIT, Program, assert_prints};
+use harness::{LIMIT, Program, assert_prints};
 
 // What the two programs do.
 

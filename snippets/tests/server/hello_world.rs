@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::timeout;
 
-use crate::program::{Connection, Program};
+use harness::{Connection, Program};
 
 #[test]
 fn a_connection_carries_many_requests() {
@@ -97,7 +97,7 @@ pub fn survives_running_out_of_descriptors(name: &str) {
 #[test]
 fn an_address_in_use_is_an_error() {
     let program = Program::start("hello-world");
-    let second = Command::new(snapbox::cmd::cargo_bin("hello-world"))
+    let second = Command::new(harness::cargo::program("hello-world"))
         .arg(program.address.to_string())
         .output()
         .unwrap();

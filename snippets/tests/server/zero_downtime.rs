@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::deploying::constant;
-use crate::program::{Answer, Connection, LIMIT, Load, Program, spawn};
+use harness::{Answer, Connection, LIMIT, Load, Program, spawn};
 
 const READY: &str = "HTTP/1.1 200 OK";
 const NOT_READY: &str = "HTTP/1.1 503 Service Unavailable";
@@ -113,7 +113,7 @@ fn inherit(listener: &TcpListener, pid: &str) -> Program {
     let mut command = Command::new("sh");
     let script = r#"LISTEN_FDS=1 exec "$0" "$@" 3<&0 0</dev/null"#;
     command.args(["-c", &format!("LISTEN_PID={pid} {script}")]);
-    command.arg(snapbox::cmd::cargo_bin("zero-downtime"));
+    command.arg(harness::cargo::program("zero-downtime"));
     command.stdin(Stdio::from(OwnedFd::from(listener.try_clone().unwrap())));
     Program::listen(command)
 }
@@ -188,7 +188,7 @@ impl Drop for Group {
 fn a_shell_keeps_the_signal_from_its_child() {
     let mut command = Command::new("sh");
     command.args(["-c", r#""$0" "$@"; true"#]);
-    command.arg(snapbox::cmd::cargo_bin("zero-downtime")).arg("127.0.0.1:0");
+    command.arg(harness::cargo::program("zero-downtime")).arg("127.0.0.1:0");
     command.process_group(0);
     let (mut shell, lines) = spawn(command);
     let group = Group(shell.id());
@@ -210,7 +210,7 @@ fn a_shell_keeps_the_signal_from_its_child() {
 fn exec_gives_the_signal_to_the_program() {
     let mut command = Command::new("sh");
     command.args(["-c", r#"exec "$0" "$@""#]);
-    command.arg(snapbox::cmd::cargo_bin("zero-downtime"));
+    command.arg(harness::cargo::program("zero-downtime"));
     let program = Program::listen(command);
     program.signal("TERM");
     assert_eq!(program.line(), STOPPING);
@@ -247,7 +247,7 @@ fn a_hand_over_on_a_shared_port_refuses_no_connect() {
     let mut program = Program::start("zero-downtime");
     let load = Load::default();
     let address = program.address;
-    let mut next = Command::new(snapbox::cmd::cargo_bin("zero-downtime"));
+    let mut next = Command::new(harness::cargo::program("zero-downtime"));
     next.arg(address.to_string());
     let (mut next, line, status) = thread::scope(|scope| {
         load.start(scope, address, 12, 4);

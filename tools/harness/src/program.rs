@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, Scope};
@@ -22,14 +22,14 @@ pub struct Program {
 impl Program {
     /// Starts the bin `name` on a free port and waits until it listens.
     pub fn start(name: &str) -> Program {
-        Program::listen(Command::new(snapbox::cmd::cargo_bin(name)))
+        Program::listen(Command::new(crate::cargo::program(name)))
     }
 
     /// Like `start`, with room for so many file descriptors only.
     pub fn start_with_descriptors(name: &str, descriptors: u32) -> Program {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]);
-        command.arg(snapbox::cmd::cargo_bin(name));
+        command.arg(crate::cargo::program(name));
         Program::listen(command)
     }
 
@@ -53,7 +53,8 @@ impl Program {
 
     /// The next line that the program prints, on standard output or error.
     pub fn line(&self) -> String {
-        self.lines.recv_timeout(LIMIT).expect("the program prints one more line")
+        let line = self.lines.recv_timeout(LIMIT);
+        line.unwrap_or_else(|error| panic!("the program prints no further line: {error}"))
     }
 
     /// Whether the program has ended.
@@ -63,14 +64,8 @@ impl Program {
 
     /// Waits for the end of the program; the lines that it printed and nobody read.
     pub fn wait(&mut self) -> (ExitStatus, Vec<String>) {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return (status, self.lines.iter().collect());
-            }
-            assert!(Instant::now() < deadline, "the program does not end");
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait("the end of the program", || self.has_ended());
+        (self.child.wait().unwrap(), self.lines.iter().collect())
     }
 
     /// Sends a signal, `INT` or `TERM`.
@@ -93,6 +88,19 @@ impl Drop for Program {
     }
 }
 
+/// Waits until this is true.
+///
+/// # Panics
+///
+/// After [`LIMIT`], with what was waited for.
+pub fn wait(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !done() {
+        assert!(Instant::now() < deadline, "waited {LIMIT:?} in vain for {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// Asserts that each of these pieces was printed, in any order: tasks print at the same time, and an
 /// error is written in pieces, so a line of another task can come between them.
 pub fn assert_prints(printed: &[String], pieces: &[&str]) {
@@ -106,6 +114,7 @@ pub fn assert_prints(printed: &[String], pieces: &[&str]) {
 pub fn spawn(mut command: Command) -> (Child, Receiver<String>) {
     let (reader, writer) = io::pipe().unwrap();
     command.stdout(writer.try_clone().unwrap()).stderr(writer);
+    command.stdin(Stdio::null());
     let child = command.spawn().unwrap();
     // The command holds writers of its own: without them the reader sees the end.
     drop(command);
@@ -278,9 +287,7 @@ impl Load {
 
     /// Waits until so many requests were answered.
     pub fn wait_for_answers(&self, count: usize) {
-        while self.answered.load(Relaxed) < count {
-            thread::sleep(Duration::from_millis(1));
-        }
+        wait(&format!("{count} answers"), || self.answered.load(Relaxed) >= count);
     }
 }
 

@@ -6,37 +6,32 @@
 //! is the only thing that may differ. `SNAPSHOTS=overwrite cargo test transcripts` writes into
 //! the pages what the programs print today.
 
-use std::path::Path;
 use std::process::{Child, Command};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
-use reader::{Action, Book, Console, Page, Step};
+use book::{Action, Console, Page, Step};
 use snapbox::Assert;
 use snapbox::data::Data;
 use snapbox::report::Palette;
 
 use crate::program::{LIMIT, spawn};
+use crate::{cargo, root, the_book};
 
 /// Where the programs of the pages listen.
 const ADDRESS: &str = "127.0.0.1:3000";
 
-#[test]
-fn transcripts() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let book = Book::read(root).unwrap_or_else(|defects| panic!("{defects:?}"));
-    let pages = book.pages.iter().filter(|page| !page.consoles().is_empty());
-    // The pages are independent of each other; together they take as long as the longest.
-    std::thread::scope(|scope| {
-        let pages: Vec<_> =
-            pages.map(|page| scope.spawn(|| execute(root, page))).collect();
-        assert!(!pages.is_empty(), "the book has console blocks");
-        let failed = pages.into_iter().filter_map(|page| page.join().err()).count();
-        assert_eq!(failed, 0, "pages show something else than their programs print");
-    });
+/// Executes the console blocks of a page, `src/server/echo.md`.
+///
+/// # Panics
+///
+/// If something else is printed than the page shows: with the difference, as one of the page.
+pub fn transcript(page: &str) {
+    let page = the_book().pages.iter().find(|known| known.path == page);
+    execute(page.expect("build.rs has named the page"));
 }
 
 /// Executes a page, and compares it with itself as it should be.
-fn execute(root: &Path, page: &Page) {
+fn execute(page: &Page) {
     let mut terminal = Terminal::default();
     // The lines that the page shows: where, how many, and what they should be.
     let mut printed: Vec<(usize, usize, Vec<String>)> = Vec::new();
@@ -59,6 +54,8 @@ fn execute(root: &Path, page: &Page) {
         page.path
     );
 
+    terminal.kill();
+
     let mut lines: Vec<String> = page.source.lines().map(str::to_owned).collect();
     printed.sort_by_key(|(line, ..)| std::cmp::Reverse(*line));
     for (line, count, mut output) in printed {
@@ -71,7 +68,7 @@ fn execute(root: &Path, page: &Page) {
         lines.splice(shown, output);
     }
     let actual = lines.join("\n") + "\n";
-    let expected = Data::read_from(&root.join(&page.path), None).raw();
+    let expected = Data::read_from(&root().join(&page.path), None).raw();
     Assert::new()
         .palette(Palette::plain())
         .action_env("SNAPSHOTS")
@@ -129,7 +126,7 @@ impl Terminal {
 
     fn start(&mut self, bin: &str, arguments: &[String]) {
         self.kill();
-        let mut command = Command::new(snapbox::cmd::cargo_bin(bin));
+        let mut command = Command::new(cargo::program(bin));
         let arguments =
             if arguments.is_empty() { &[ADDRESS.to_owned()] } else { arguments };
         command.args(
@@ -158,7 +155,7 @@ impl Terminal {
     /// Waits for the end of the program; the lines that it still prints.
     fn end(&mut self) -> Vec<String> {
         let (mut child, lines) = self.program.take().expect("a program is running");
-        let output = lines.iter().map(|line| self.shown(&line)).collect();
+        let output = self.rest(&lines, "the end of the program");
         let status = child.wait().unwrap();
         // As a shell counts: a program that a signal ended has 128 and the signal.
         self.status = Some(status.code().unwrap_or_else(|| {
@@ -205,10 +202,11 @@ impl Terminal {
 
     fn shell(&self, command: &str) -> (Child, Receiver<String>) {
         let command = command.replace(ADDRESS, &self.address);
-        // In a terminal curl shows no meter here, and each line at once.
+        // In a terminal curl shows no meter here, and each line at once. It takes no settings of
+        // whoever runs the tests, and connects to this machine alone, whatever it is asked for.
         let command = command.replacen(
             "curl",
-            "curl --no-progress-meter --no-buffer --max-time 20",
+            "curl -q --noproxy '*' --connect-to ::127.0.0.1: --no-progress-meter --no-buffer --max-time 20",
             1,
         );
         let mut shell = Command::new("sh");
@@ -220,9 +218,25 @@ impl Terminal {
         &self,
         (mut child, lines): (Child, Receiver<String>),
     ) -> Vec<String> {
-        let output = lines.iter().map(|line| self.shown(&line)).collect();
-        child.wait().unwrap();
+        let output = self.rest(&lines, "the end of curl");
+        let status = child.wait().unwrap();
+        assert!(
+            status.success() || output.iter().any(|line| line.starts_with("curl: (")),
+            "curl fails ({status}) and does not say why: {output:?}"
+        );
         output
+    }
+
+    /// What is still printed, up to the end.
+    fn rest(&self, lines: &Receiver<String>, what: &str) -> Vec<String> {
+        let mut output = Vec::new();
+        loop {
+            match lines.recv_timeout(LIMIT) {
+                Ok(line) => output.push(self.shown(&line)),
+                Err(RecvTimeoutError::Disconnected) => return output,
+                Err(RecvTimeoutError::Timeout) => panic!("waited {LIMIT:?} in vain for {what}"),
+            }
+        }
     }
 
     /// A printed line as the page shows it.
@@ -235,10 +249,17 @@ impl Terminal {
         }
     }
 
+    /// Ends the program. What it has printed that no block shows must not be a panic.
     fn kill(&mut self) {
-        if let Some((mut child, _)) = self.program.take() {
+        if let Some((mut child, lines)) = self.program.take() {
             child.kill().ok();
             child.wait().ok();
+            let unseen: Vec<String> = lines.try_iter().collect();
+            assert!(
+                std::thread::panicking() || !unseen.iter().any(|line| line.contains("panicked")),
+                "the program panics, and the page does not show it:\n{}",
+                unseen.join("\n")
+            );
         }
     }
 }

@@ -9,7 +9,7 @@ const STEPS: [&str; 5] =
     ["header", "lame_duck", "backlog", "no_handshakes", "linger"];
 
 fn main() {
-    let snippets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../snippets/server");
+    let snippets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../snippets/server");
     println!("cargo::rerun-if-changed={}", snippets.display());
     let out = env::var("OUT_DIR").unwrap();
     let program = |name: &str| fs::read_to_string(snippets.join(name)).unwrap();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use reader::Book;
+use book::Book;
 use tempfile::TempDir;
 
 /// A whole book: one page, which shows one program. The tests break it.

@@ -7,7 +7,7 @@ import { delimiter, extname, join, normalize, resolve } from 'node:path';
 import { brotliCompressSync } from 'node:zlib';
 
 /** The root of the repository. */
-export const repository = resolve(import.meta.dirname, '..');
+export const repository = resolve(import.meta.dirname, '../..');
 
 /** The folder of the site: the variable SITE, or where `mdbook build` writes. */
 export const site = resolve(process.env.SITE ?? join(repository, 'book/html'));

@@ -8,8 +8,9 @@
 //! page to `tests/defects.rs` that shows its message.
 
 mod console;
+mod prose;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -18,12 +19,12 @@ use std::sync::LazyLock;
 use mdbook_driver::MDBook;
 use mdbook_driver::book::BookItem;
 use mdbook_driver::builtin_renderers::MarkdownRenderer;
-use mdbook_markdown::pulldown_cmark::{
-    CodeBlockKind, Event, Options, Parser, Tag, TagEnd,
-};
+use mdbook_markdown::pulldown_cmark::{CodeBlockKind, Event, Tag, TagEnd};
+use mdbook_markdown::{MarkdownOptions, new_cmark_parser};
 use regex::Regex;
 
 pub use console::{Action, Console, Step};
+pub use prose::{Prose, numbers};
 
 /// The fences that a page may use. The first word names the language, the rest says what is done
 /// with the block.
@@ -91,8 +92,7 @@ impl Block {
 
     /// The page as a Rust identifier, `server_echo` for `src/server/echo.md`.
     pub fn page_name(&self) -> String {
-        let page = self.page.trim_start_matches("src/").trim_end_matches(".md");
-        page.replace(|c: char| !c.is_ascii_alphanumeric(), "_").to_lowercase()
+        name(&self.page)
     }
 
     /// Whether it is a block of Rust, which becomes a doctest.
@@ -166,6 +166,11 @@ impl Book {
 }
 
 impl Page {
+    /// The page as a Rust identifier, `server_echo` for `src/server/echo.md`.
+    pub fn name(&self) -> String {
+        name(&self.path)
+    }
+
     /// The console blocks of the page, parsed, from top to bottom.
     pub fn consoles(&self) -> Vec<Console> {
         let consoles =
@@ -188,25 +193,47 @@ impl Page {
     }
 }
 
-/// The packages of programs: their folders.
-const PACKAGES: [&str; 2] = ["snippets", "snippets/upgrading"];
+fn name(page: &str) -> String {
+    let page = page.trim_start_matches("src/").trim_end_matches(".md");
+    page.replace(|c: char| !c.is_ascii_alphanumeric(), "_").to_lowercase()
+}
 
-/// The programs of the book: each `[[bin]]` of snippets/Cargo.toml and
-/// snippets/upgrading/Cargo.toml, name and path (`snippets/server/echo.rs`). None where there is no
-/// such manifest.
-pub fn bins(root: &Path) -> BTreeMap<String, String> {
-    let mut all = BTreeMap::new();
-    for package in PACKAGES {
-        let manifest = root.join(package).join("Cargo.toml");
-        let manifest = fs::read_to_string(manifest).unwrap_or_default();
-        let manifest: toml::Table = manifest.parse().unwrap_or_default();
-        let bins = manifest.get("bin").and_then(toml::Value::as_array);
+/// The programs of the book: the `[[bin]]`s of each manifest below snippets/, name and path
+/// (`snippets/server/echo.rs`), and the manifest.
+pub fn bins(root: &Path) -> Result<Vec<Bin>, Defect> {
+    let mut all = Vec::new();
+    for manifest in files(root, "snippets", "toml") {
+        if !manifest.ends_with("/Cargo.toml") {
+            continue;
+        }
+        let text = fs::read_to_string(root.join(&manifest));
+        let table = text.map_err(|error| error.to_string()).and_then(|text| {
+            text.parse::<toml::Table>().map_err(|error| error.to_string())
+        });
+        let table = table.map_err(|error| Defect {
+            file: manifest.clone(),
+            line: 1,
+            message: format!("cannot be read: {error}"),
+        })?;
+        let bins = table.get("bin").and_then(toml::Value::as_array);
         all.extend(bins.into_iter().flatten().filter_map(|bin| {
-            let path = format!("{package}/{}", bin.get("path")?.as_str()?);
-            Some((bin.get("name")?.as_str()?.to_owned(), path))
+            Some(Bin {
+                name: bin.get("name")?.as_str()?.to_owned(),
+                path: resolve(&manifest, bin.get("path")?.as_str()?),
+                manifest: manifest.clone(),
+            })
         }));
     }
-    all
+    Ok(all)
+}
+
+/// A program of the book.
+pub struct Bin {
+    pub name: String,
+    /// The path from the root of the repository.
+    pub path: String,
+    /// The manifest of its package, `snippets/Cargo.toml`.
+    pub manifest: String,
 }
 
 #[derive(Default)]
@@ -388,20 +415,40 @@ impl Defects {
         }
     }
 
-    /// Each program must be a bin, and each must be shown on a page.
+    /// Each program must be a bin, and each must be shown on a page. So must a bin that a page starts.
     fn programs(&mut self, root: &Path, pages: &[Page]) {
-        let bins = bins(root);
+        let bins = match bins(root) {
+            Ok(bins) => bins,
+            Err(defect) => {
+                self.0.insert(defect);
+                return;
+            }
+        };
         for file in files(root, "snippets", "rs") {
-            let package = package(root, &file);
-            let path = &file[package.len() + 1..];
-            if !PACKAGES.contains(&package.as_str()) || path.starts_with("tests/") {
+            // Tests, programs that must not compile, and the facade that renames hyper 0.14.
+            let apart = ["snippets/tests/", "snippets/mistakes/", "snippets/upgrading/hyper_014/"];
+            if apart.iter().any(|folder| file.starts_with(folder)) {
                 continue;
             }
-            if !bins.values().any(|path| *path == file) {
-                self.add(&file, 1, format!("this program is not compiled: add a `[[bin]]` with `path = \"{path}\"` to {package}/Cargo.toml"));
+            if !bins.iter().any(|bin| bin.path == file) {
+                self.add(&file, 1, "this program is not compiled: add a `[[bin]]` with its path to snippets/Cargo.toml or, if it needs more crates, to a manifest in snippets/packages/");
             }
             if !shown(pages, &file) {
                 self.add(&file, 1, "no page shows this program: include it in a page by {{#rustdoc_include}}, or remove it");
+            }
+        }
+        for page in pages {
+            for step in page.consoles().iter().flat_map(|console| &console.steps) {
+                if let Action::Start { bin, .. } = &step.action
+                    && !bins.iter().any(|known| known.name == *bin)
+                {
+                    self.add(&page.path, step.line - 1, format!("no package below snippets/ has a bin `{bin}`: correct the name, or add the `[[bin]]`"));
+                }
+            }
+        }
+        for file in files(root, "snippets/mistakes", "stderr") {
+            if !root.join(&file).with_extension("rs").exists() {
+                self.add(&file, 1, "no program beside it gives this error: add the program, or remove the file");
             }
         }
     }
@@ -422,17 +469,6 @@ impl Defects {
             }
         }
     }
-}
-
-/// The package to which a file of snippets/ belongs: its folder, the nearest with a manifest.
-fn package(root: &Path, file: &str) -> String {
-    let mut folders = Path::new(file)
-        .ancestors()
-        .skip(1)
-        .take_while(|folder| folder.starts_with("snippets"));
-    let package =
-        folders.find(|folder| root.join(folder).join("Cargo.toml").exists());
-    slashed(package.unwrap_or(Path::new("snippets")))
 }
 
 /// Whether a page includes this file.
@@ -485,8 +521,7 @@ fn code_blocks(markdown: &str) -> Vec<CodeBlock> {
 fn parse(
     markdown: &str,
 ) -> impl Iterator<Item = (Event<'_>, std::ops::Range<usize>)> {
-    Parser::new_ext(markdown, Options::ENABLE_TABLES | Options::ENABLE_FOOTNOTES)
-        .into_offset_iter()
+    new_cmark_parser(markdown, &MarkdownOptions::default()).into_offset_iter()
 }
 
 /// The line, counted from 1, of the byte `at`.

@@ -5,15 +5,9 @@
 //! where they do not, from the program before to the program after. `SNAPSHOTS=overwrite cargo
 //! test --test pairs` writes them anew.
 
-// The helper of the other programs' tests, of which this one needs a part.
-#[allow(dead_code)]
-#[path = "../../tests/program.rs"]
-mod program;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -38,7 +32,7 @@ use snapbox::report::Palette;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use program::{LIMIT, Program};
+use harness::{LIMIT, Program, root};
 
 /// Both programs of a pair, by the name of their bins.
 fn pair(name: &str) -> [String; 2] {
@@ -102,7 +96,7 @@ fn different(name: &str, [before, after]: [String; 2]) {
 
 /// Compares the text with the file that the page includes.
 fn shown(file: &str, text: String) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("wire").join(file);
+    let path = harness::root().join("snippets/upgrading/wire").join(file);
     let assert = Assert::new().palette(Palette::plain()).action_env("SNAPSHOTS");
     assert.eq(text.trim_end().to_owned() + "\n", Data::read_from(&path, None).raw());
 }
@@ -436,7 +430,7 @@ fn middleware_answers_alike() {
 fn asks(client: &str, answer: &str) -> (String, usize) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let mut command = Command::new(snapbox::cmd::cargo_bin(client));
+    let mut command = Command::new(harness::cargo::program(client));
     let mut client = command
         .arg(format!("http://{address}/path?query"))
         .stdout(Stdio::null())
@@ -570,11 +564,10 @@ fn the_backports_answer_alike() {
 /// What the feature `deprecated` of hyper 0.14 warns about in each program.
 #[test]
 fn deprecated() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let output = Command::new(env!("CARGO"))
         .args(["check", "--locked", "--offline", "--package=upgrading", "--bins"])
         .args(["--features=deprecated", "--message-format=json", "--target-dir"])
-        .arg(root.join("../../target/deprecated"))
+        .arg(root().join("target/deprecated"))
         .output()
         .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
