@@ -346,10 +346,10 @@ fn links_lead_to_pages_and_fragments() {
             let place = format!("{}:{line}", page.path);
             match pages.get(&*target) {
                 None => broken.push(format!(
-                    "{place}: the book has no page {target}: mend the link {link}"
+                    "{place}: the book has no page {target}: correct the link {link}"
                 )),
                 Some(ids) if !fragment.is_empty() && !ids.contains(fragment) => {
-                    broken.push(format!("{place}: {target} has no heading #{fragment}: mend the link {link}"));
+                    broken.push(format!("{place}: {target} has no heading #{fragment}: correct the link {link}"));
                 }
                 Some(_) => {}
             }
@@ -443,7 +443,7 @@ fn each_address_of_the_official_guides_leads_to_a_page() {
                 "{place}, which is no page: write the way from {from} to the page, with a `../` for each folder"
             )),
             Some(ids) if !fragment.is_empty() && !ids.contains(fragment) => {
-                defects.push(format!("{place}, and the page has no heading #{fragment}: mend the fragment"));
+                defects.push(format!("{place}, and the page has no heading #{fragment}: correct the fragment"));
             }
             Some(_) => {}
         }

@@ -101,7 +101,7 @@ impl Block {
     }
 }
 
-/// Something wrong in the sources of the book: where, what, and the mend.
+/// Something wrong in the sources of the book: where, what, and the fix.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Defect {
     /// The path from the root of the repository.
@@ -263,7 +263,7 @@ impl Defects {
             let (file, anchor) = argument.split_once(':').unwrap_or((argument, ""));
             let path = resolve(page, file);
             let Ok(text) = fs::read_to_string(root.join(&path)) else {
-                self.add(page, line, format!("there is no file {path} to include: mend the path, which starts at the folder of the page"));
+                self.add(page, line, format!("there is no file {path} to include: correct the path, which starts at the folder of the page"));
                 continue;
             };
             let anchors: BTreeSet<&str> = ANCHOR
@@ -279,7 +279,7 @@ impl Defects {
             } else if anchor.is_empty() && path.ends_with(".rs") {
                 self.add(page, line, format!("includes all of {path}, anchor comments too: name an anchor (there: {})", known()));
             } else if !anchor.is_empty() && !anchors.contains(anchor) {
-                self.add(page, line, format!("{path} has no anchor `{anchor}` (there: {}): mend the name, or add `// ANCHOR: {anchor}` and `// ANCHOR_END: {anchor}`", known()));
+                self.add(page, line, format!("{path} has no anchor `{anchor}` (there: {}): correct the name, or add `// ANCHOR: {anchor}` and `// ANCHOR_END: {anchor}`", known()));
             }
         }
     }

@@ -94,7 +94,7 @@ fn a_missing_include_file() {
             "\n```rust\n{{#rustdoc_include ../../snippets/server/pgae.rs:body}}\n```\n",
         ),
         &[
-            "src/server/page.md:13: there is no file snippets/server/pgae.rs to include: mend the path, which starts at the folder of the page",
+            "src/server/page.md:13: there is no file snippets/server/pgae.rs to include: correct the path, which starts at the folder of the page",
         ],
     );
 }
@@ -106,7 +106,7 @@ fn a_misspelt_anchor() {
             "\n```rust,no_run\n{{#rustdoc_include ../../snippets/server/page.rs:bodyx}}\n```\n",
         ),
         &[
-            "src/server/page.md:13: snippets/server/page.rs has no anchor `bodyx` (there: body, program): mend the name, or add `// ANCHOR: bodyx` and `// ANCHOR_END: bodyx`",
+            "src/server/page.md:13: snippets/server/page.rs has no anchor `bodyx` (there: body, program): correct the name, or add `// ANCHOR: bodyx` and `// ANCHOR_END: bodyx`",
         ],
     );
 }
@@ -276,7 +276,7 @@ fn an_orphan_program() {
         book(&[("snippets/server/orphan.rs", "fn main() {}\n")]),
         &[
             "snippets/server/orphan.rs:1: no page shows this program: include it in a page by {{#rustdoc_include}}, or remove it",
-            "snippets/server/orphan.rs:1: this program is not compiled: add a `[[bin]]` with `path = \"server/orphan.rs\"` to snippets/Cargo.toml",
+            "snippets/server/orphan.rs:1: this program is not compiled: add a `[[bin]]` with its path to snippets/Cargo.toml or, if it needs more crates, to a manifest in snippets/packages/",
         ],
     );
 }
@@ -332,7 +332,33 @@ fn an_orphan_program_of_a_pair() {
         book(&[PAIRS[0], orphan]),
         &[
             "snippets/upgrading/before/orphan.rs:1: no page shows this program: include it in a page by {{#rustdoc_include}}, or remove it",
-            "snippets/upgrading/before/orphan.rs:1: this program is not compiled: add a `[[bin]]` with `path = \"before/orphan.rs\"` to snippets/upgrading/Cargo.toml",
+            "snippets/upgrading/before/orphan.rs:1: this program is not compiled: add a `[[bin]]` with its path to snippets/Cargo.toml or, if it needs more crates, to a manifest in snippets/packages/",
+        ],
+    );
+}
+
+#[test]
+fn a_console_block_that_starts_no_bin() {
+    let page = PAGE.to_owned() + "\n```console\n$ cargo run --bin pagge\n```\n";
+    let line = page.lines().count() - 1;
+    assert_defects(
+        book(&[("src/server/page.md", &page)]),
+        &[&format!(
+            "src/server/page.md:{line}: no package below snippets/ has a bin `pagge`: correct the name, or add the `[[bin]]`"
+        )],
+    );
+}
+
+#[test]
+fn an_error_without_its_program() {
+    let shown = format!(
+        "{PAGE}\n```text\n{{{{#include ../../snippets/mistakes/server/mistake.stderr}}}}\n```\n"
+    );
+    let page = ("src/server/page.md", shown.as_str());
+    assert_defects(
+        book(&[MISTAKE[0], MISTAKE[2], page]),
+        &[
+            "snippets/mistakes/server/mistake.stderr:1: no program beside it gives this error: add the program, or remove the file",
         ],
     );
 }

@@ -114,7 +114,6 @@ pub fn assert_prints(printed: &[String], pieces: &[&str]) {
 pub fn spawn(mut command: Command) -> (Child, Receiver<String>) {
     let (reader, writer) = io::pipe().unwrap();
     command.stdout(writer.try_clone().unwrap()).stderr(writer);
-    command.stdin(Stdio::null());
     let child = command.spawn().unwrap();
     // The command holds writers of its own: without them the reader sees the end.
     drop(command);

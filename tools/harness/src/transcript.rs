@@ -6,7 +6,7 @@
 //! is the only thing that may differ. `SNAPSHOTS=overwrite cargo test transcripts` writes into
 //! the pages what the programs print today.
 
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
 use book::{Action, Console, Page, Step};
@@ -210,7 +210,7 @@ impl Terminal {
             1,
         );
         let mut shell = Command::new("sh");
-        shell.args(["-c", &command]);
+        shell.args(["-c", &command]).stdin(Stdio::null());
         spawn(shell)
     }
 
