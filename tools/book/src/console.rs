@@ -1,9 +1,13 @@
 //! Console blocks: what a reader types, and what the programs answer.
 
+use std::sync::LazyLock;
+
+use regex::{Captures, Regex};
+
 use crate::Block;
 
 /// A parsed console block. What the test of the transcripts does with each step is said there,
-/// in `snippets/tests/transcripts.rs`.
+/// in `tools/harness/src/transcript.rs`.
 #[derive(Debug)]
 pub struct Console {
     /// The line of the fence in the page, counted from 1.
@@ -71,6 +75,39 @@ impl Console {
     }
 }
 
+/// Whether this is one curl, and asks this machine alone: a shell executes it.
+fn harmless(command: &str) -> Result<(), String> {
+    // The one substitution in use makes a body of N bytes.
+    static BYTES: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\$\(printf '%0\d+d' \d+\)").unwrap());
+    let text = BYTES.replace_all(command, "");
+    // A quoted word is data, or an address.
+    let quoted = Regex::new(r"'(\w+://)?([^']*)'").unwrap();
+    let text = quoted.replace_all(&text, |found: &Captures| match found.get(1) {
+        Some(scheme) => {
+            scheme.as_str().to_owned() + found[2].split('?').next().unwrap()
+        }
+        None => String::new(),
+    });
+    if let Some(c) = text.chars().find(|c| ";|&<>`$".contains(*c)) {
+        return Err(format!(
+            "`{command}` has `{c}`: a console block runs one curl, without other commands or files. \
+             Put text between single quotes, or show the command in an `sh` block"
+        ));
+    }
+    let url = Regex::new(r"^(https?://)?127\.0\.0\.1:3000(/|$)").unwrap();
+    let mut asked = text
+        .split_whitespace()
+        .filter(|word| word.contains("://") || word.contains(":3000"));
+    if let Some(other) = asked.find(|word| !url.is_match(word.trim_matches('"'))) {
+        return Err(format!(
+            "`{other}` is not 127.0.0.1:3000, where the program of the page listens: ask that, or show \
+             the command in an `sh` block"
+        ));
+    }
+    Ok(())
+}
+
 fn command_action(command: &str) -> Result<Action, String> {
     let words: Vec<&str> = command.split_whitespace().collect();
     match words[..] {
@@ -84,7 +121,10 @@ fn command_action(command: &str) -> Result<Action, String> {
             Ok(Action::Start { bin: bin.to_owned(), arguments })
         }
         ["echo", "$?"] => Ok(Action::Status),
-        ["curl", ..] => Ok(Action::Shell(command.to_owned())),
+        ["curl", ..] => {
+            harmless(command)?;
+            Ok(Action::Shell(command.to_owned()))
+        }
         _ => Err(format!(
             "`{command}` cannot be executed: a console block runs `cargo run --bin NAME`, \
              `curl ...` and `echo $?`. Show another command in an `sh` block"

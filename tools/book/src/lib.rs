@@ -426,7 +426,11 @@ impl Defects {
         };
         for file in files(root, "snippets", "rs") {
             // Tests, programs that must not compile, and the facade that renames hyper 0.14.
-            let apart = ["snippets/tests/", "snippets/mistakes/", "snippets/upgrading/hyper_014/"];
+            let apart = [
+                "snippets/tests/",
+                "snippets/mistakes/",
+                "snippets/upgrading/hyper_014/",
+            ];
             if apart.iter().any(|folder| file.starts_with(folder)) {
                 continue;
             }

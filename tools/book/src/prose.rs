@@ -54,7 +54,9 @@ impl Prose {
                     link = elsewhere.then_some(prose.text.len());
                 }
                 Event::End(TagEnd::Link) => {
-                    prose.cited.extend(link.take().map(|start| start..prose.text.len()));
+                    prose
+                        .cited
+                        .extend(link.take().map(|start| start..prose.text.len()));
                 }
                 Event::Text(text) if !code => {
                     prose.push(&DIRECTIVE.replace_all(&text, ""), line);
@@ -67,7 +69,10 @@ impl Prose {
                 Event::SoftBreak | Event::HardBreak => prose.push(" ", line),
                 Event::End(TagEnd::TableCell) => prose.push(" | ", line),
                 Event::End(
-                    TagEnd::Paragraph | TagEnd::Item | TagEnd::TableRow | TagEnd::TableHead
+                    TagEnd::Paragraph
+                    | TagEnd::Item
+                    | TagEnd::TableRow
+                    | TagEnd::TableHead
                     | TagEnd::Heading(_),
                 ) => prose.text.push('\n'),
                 _ => {}
@@ -88,7 +93,10 @@ impl Prose {
     }
 
     fn line(&self, at: usize) -> usize {
-        self.lines.iter().rfind(|(start, _)| *start <= at).map_or(1, |(_, line)| *line)
+        self.lines
+            .iter()
+            .rfind(|(start, _)| *start <= at)
+            .map_or(1, |(_, line)| *line)
     }
 
     /// The numbers at the `{}` of the first sentence like this, and where they stand. None where the
@@ -134,14 +142,23 @@ static UNIT: LazyLock<Regex> = LazyLock::new(|| {
 /// `page("PAGE")` and, on that, `number("SENTENCE")`, `numbers("SENTENCE")` or `says("SENTENCE")`.
 fn read_by_tests(root: &Path) -> Vec<(String, usize, Vec<String>, String)> {
     let page = Regex::new(r#"\bpage\(\s*"([^"]+)"\s*\)"#).unwrap();
-    let call = Regex::new(r#"\.(?:numbers?|says)(?:::<[^>]*>)?\(\s*"((?:[^"\\]|\\.|\\\n)*)""#).unwrap();
+    let call = Regex::new(
+        r#"\.(?:numbers?|says)(?:::<[^>]*>)?\(\s*"((?:[^"\\]|\\.|\\\n)*)""#,
+    )
+    .unwrap();
     let folded = Regex::new(r"\\\n\s*").unwrap();
     let mut all = Vec::new();
-    let tests = files(root, "tests", "rs").into_iter().chain(files(root, "snippets/tests", "rs"));
+    let tests = files(root, "tests", "rs").into_iter().chain(files(
+        root,
+        "snippets/tests",
+        "rs",
+    ));
     for file in tests {
         let source = fs::read_to_string(root.join(&file)).unwrap_or_default();
-        let pages: BTreeSet<String> =
-            page.captures_iter(&source).map(|found| format!("src/{}.md", &found[1])).collect();
+        let pages: BTreeSet<String> = page
+            .captures_iter(&source)
+            .map(|found| format!("src/{}.md", &found[1]))
+            .collect();
         for found in call.captures_iter(&source) {
             let sentence = folded.replace_all(&found[1], "").replace("\\\"", "\"");
             let line = line_at(&source, found.get(0).unwrap().start());
@@ -166,12 +183,15 @@ pub fn numbers(root: &Path, book: &Book) -> Vec<Defect> {
             for found in pattern(&sentence).captures_iter(&prose.text) {
                 said = true;
                 let numbers = found.iter().skip(1).flatten();
-                read[index].extend(numbers.map(|number| (number.start(), number.end())));
+                read[index]
+                    .extend(numbers.map(|number| (number.start(), number.end())));
             }
         }
         if !said {
             let pages = pages.join(" or ");
-            let message = format!("{pages} no longer says `{sentence}`: this test relies on it, so change the test with the page");
+            let message = format!(
+                "{pages} no longer says `{sentence}`: this test relies on it, so change the test with the page"
+            );
             defects.push(Defect { file, line, message });
         }
     }
@@ -185,15 +205,20 @@ pub fn numbers(root: &Path, book: &Book) -> Vec<Defect> {
             };
             let measured = UNIT.is_match(&prose.text[number.end()..]);
             let status = number.len() == 3 && measured;
-            if read.iter().any(|(start, end)| *start < number.end() && number.start() < *end)
+            if read
+                .iter()
+                .any(|(start, end)| *start < number.end() && number.start() < *end)
                 || prose.cited.iter().any(inside)
                 || !status && names.iter().any(inside)
             {
                 continue;
             }
-            let near = |index: usize| prose.text[..index].rfind('\n').map_or(0, |at| at + 1);
+            let near =
+                |index: usize| prose.text[..index].rfind('\n').map_or(0, |at| at + 1);
             let start = near(number.start());
-            let end = prose.text[number.end()..].find('\n').map_or(prose.text.len(), |at| number.end() + at);
+            let end = prose.text[number.end()..]
+                .find('\n')
+                .map_or(prose.text.len(), |at| number.end() + at);
             let sentence: String = prose.text[start..end].to_owned();
             let around = shorten(&sentence, number.start() - start);
             defects.push(Defect {
@@ -214,8 +239,17 @@ pub fn numbers(root: &Path, book: &Book) -> Vec<Defect> {
 
 /// Some words on both sides of a byte of the text.
 fn shorten(text: &str, at: usize) -> String {
-    let start = text[..at].char_indices().rev().filter(|(_, c)| *c == ' ').nth(5).map_or(0, |(at, _)| at + 1);
-    let end = text[at..].char_indices().filter(|(_, c)| *c == ' ').nth(5).map_or(text.len(), |(end, _)| at + end);
+    let start = text[..at]
+        .char_indices()
+        .rev()
+        .filter(|(_, c)| *c == ' ')
+        .nth(5)
+        .map_or(0, |(at, _)| at + 1);
+    let end = text[at..]
+        .char_indices()
+        .filter(|(_, c)| *c == ' ')
+        .nth(5)
+        .map_or(text.len(), |(end, _)| at + end);
     text[start..end].to_owned()
 }
 
@@ -233,9 +267,14 @@ fn since(root: &Path, prose: &[(&str, Prose)]) -> Vec<Defect> {
         }
     };
     for (release, sentences) in &table {
-        for sentence in sentences.as_array().into_iter().flatten().filter_map(toml::Value::as_str) {
-            let words: Vec<_> = sentence.split_whitespace().map(regex::escape).collect();
-            let said = words.join(r"\s+").replace(r"\{\}", &format!("({})", regex::escape(release)));
+        for sentence in
+            sentences.as_array().into_iter().flatten().filter_map(toml::Value::as_str)
+        {
+            let words: Vec<_> =
+                sentence.split_whitespace().map(regex::escape).collect();
+            let said = words
+                .join(r"\s+")
+                .replace(r"\{\}", &format!("({})", regex::escape(release)));
             let said = Regex::new(&said).unwrap();
             let mut found = false;
             for (index, (_, prose)) in prose.iter().enumerate() {
@@ -246,7 +285,10 @@ fn since(root: &Path, prose: &[(&str, Prose)]) -> Vec<Defect> {
             }
             if !found {
                 let line = list.find(sentence).map_or(1, |at| line_at(&list, at));
-                let message = format!("no page says `{}`: change the list with the page, and a release only with its changelog", sentence.replace("{}", release));
+                let message = format!(
+                    "no page says `{}`: change the list with the page, and a release only with its changelog",
+                    sentence.replace("{}", release)
+                );
                 defects.push(Defect { file: LIST.to_owned(), line, message });
             }
         }

@@ -362,3 +362,26 @@ fn an_error_without_its_program() {
         ],
     );
 }
+
+#[test]
+fn a_curl_that_does_more_than_ask_the_program() {
+    for (command, message) in [
+        ("curl -s http://127.0.0.1:3000 | head -1", "has `|`"),
+        ("curl http://127.0.0.1:3000 > file", "has `>`"),
+        ("curl http://127.0.0.1:3000; id", "has `;`"),
+        ("curl http://127.0.0.1:3000 -d $(id)", "has `$`"),
+        ("curl http://127.0.0.1:3000 -d \"`id`\"", "has ``"),
+        ("curl https://hyper.rs/", "`https://hyper.rs/` is not 127.0.0.1:3000"),
+        (
+            "curl 'http://127.0.0.10:3000/a?b'",
+            "`http://127.0.0.10:3000/a` is not 127.0.0.1:3000",
+        ),
+        ("curl localhost:3000", "`localhost:3000` is not 127.0.0.1:3000"),
+    ] {
+        let book = page(&format!("\n```console\n$ {command}\n```\n"));
+        let defects = Book::read(book.path()).expect_err(command);
+        assert_eq!((defects.len(), defects[0].line), (1, 13), "{defects:?}");
+        assert!(defects[0].message.contains(message), "{}", defects[0]);
+    }
+    read(page("\n```console\n$ curl 'http://127.0.0.1:3000/?a=1&b' -d '1 > 0; $x' -H \"x: $(printf '%070d' 7)\"\n```\n").path());
+}

@@ -52,9 +52,11 @@ type Failure = (String, String);
 /// Compiles the program if it is not there yet: to a binary, or to metadata if it is not to run.
 fn compile(test: &str, program: &str, run: bool) -> Result<PathBuf, Failure> {
     let folder = root().join("target/tmp/blocks").join(test);
+    let libraries: Vec<_> =
+        cargo::libraries().iter().filter(|(name, _)| program.contains(*name)).collect();
     let mut hasher = DefaultHasher::new();
     (program, run).hash(&mut hasher);
-    for file in cargo::libraries().values() {
+    for (_, file) in &libraries {
         (file, fs::metadata(file).and_then(|data| data.modified()).ok()).hash(&mut hasher);
     }
     let output = folder.join(format!("{:016x}", hasher.finish()));
@@ -68,7 +70,7 @@ fn compile(test: &str, program: &str, run: bool) -> Result<PathBuf, Failure> {
     let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or("rustc".into()));
     rustc.args(["--edition=2024", "--crate-name=block", "--crate-type=bin", "-Cdebuginfo=0"]);
     rustc.arg(if run { "--emit=link" } else { "--emit=metadata" });
-    for (name, file) in cargo::libraries() {
+    for (name, file) in libraries {
         rustc.arg("-L").arg(format!("dependency={}", file.parent().unwrap().display()));
         rustc.arg("--extern").arg(format!("{name}={}", file.display()));
     }
