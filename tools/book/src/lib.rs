@@ -207,6 +207,18 @@ pub fn bins(root: &Path) -> Result<Vec<Bin>, Defect> {
             continue;
         }
         let text = fs::read_to_string(root.join(&manifest));
+        let home = ["snippets/Cargo.toml", "snippets/mistakes/Cargo.toml"]
+            .contains(&&*manifest)
+            || manifest.starts_with("snippets/packages/")
+            || manifest.starts_with("snippets/upgrading/");
+        if !home {
+            let message = "no member of the workspace, so nothing builds it: move its folder to snippets/packages/";
+            return Err(Defect {
+                file: manifest,
+                line: 1,
+                message: message.to_owned(),
+            });
+        }
         let table = text.map_err(|error| error.to_string()).and_then(|text| {
             text.parse::<toml::Table>().map_err(|error| error.to_string())
         });

@@ -385,3 +385,21 @@ fn a_curl_that_does_more_than_ask_the_program() {
     }
     read(page("\n```console\n$ curl 'http://127.0.0.1:3000/?a=1&b' -d '1 > 0; $x' -H \"x: $(printf '%070d' 7)\"\n```\n").path());
 }
+
+#[test]
+fn a_package_that_nothing_builds() {
+    assert_defects(
+        book(&[("snippets/server/tls/Cargo.toml", "[package]\nname = \"tls\"\n")]),
+        &[
+            "snippets/server/tls/Cargo.toml:1: no member of the workspace, so nothing builds it: move its folder to snippets/packages/",
+        ],
+    );
+}
+
+#[test]
+fn a_manifest_that_cannot_be_read() {
+    let book = book(&[("snippets/packages/tls/Cargo.toml", "[package\n")]);
+    let defects = Book::read(book.path()).expect_err("the manifest is broken");
+    assert_eq!(defects[0].file, "snippets/packages/tls/Cargo.toml");
+    assert!(defects[0].message.starts_with("cannot be read: "), "{}", defects[0]);
+}
