@@ -228,13 +228,14 @@ pub fn bins(root: &Path) -> Result<Vec<Bin>, Defect> {
             message: format!("cannot be read: {error}"),
         })?;
         let bins = table.get("bin").and_then(toml::Value::as_array);
-        all.extend(bins.into_iter().flatten().filter_map(|bin| {
-            Some(Bin {
-                name: bin.get("name")?.as_str()?.to_owned(),
-                path: resolve(&manifest, bin.get("path")?.as_str()?),
-                manifest: manifest.clone(),
-            })
-        }));
+        for bin in bins.into_iter().flatten() {
+            let text = |key| bin.get(key).and_then(toml::Value::as_str);
+            let (Some(name), Some(path)) = (text("name"), text("path")) else {
+                let message = format!("a [[bin]] without name and path: {bin}");
+                return Err(Defect { file: manifest, line: 1, message });
+            };
+            all.push(Bin { name: name.to_owned(), path: resolve(&manifest, path) });
+        }
     }
     Ok(all)
 }
@@ -244,8 +245,6 @@ pub struct Bin {
     pub name: String,
     /// The path from the root of the repository.
     pub path: String,
-    /// The manifest of its package, `snippets/Cargo.toml`.
-    pub manifest: String,
 }
 
 #[derive(Default)]
@@ -563,8 +562,16 @@ fn files(root: &Path, folder: &str, ending: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![root.join(folder)];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            let path = entry.path();
+        // A book has no need of each folder; what is there must be readable.
+        if !folder.exists() {
+            continue;
+        }
+        let entries: Result<Vec<_>, _> =
+            fs::read_dir(&folder).and_then(Iterator::collect);
+        let entries = entries.unwrap_or_else(|error| {
+            panic!("{}: cannot be read: {error}", folder.display())
+        });
+        for path in entries.iter().map(fs::DirEntry::path) {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == ending) {

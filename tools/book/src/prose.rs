@@ -154,7 +154,8 @@ fn read_by_tests(root: &Path) -> Vec<(String, usize, Vec<String>, String)> {
         "rs",
     ));
     for file in tests {
-        let source = fs::read_to_string(root.join(&file)).unwrap_or_default();
+        let source = fs::read_to_string(root.join(&file))
+            .unwrap_or_else(|error| panic!("{file}: {error}"));
         let pages: BTreeSet<String> = page
             .captures_iter(&source)
             .map(|found| format!("src/{}.md", &found[1]))
