@@ -52,12 +52,15 @@ type Failure = (String, String);
 /// Compiles the program if it is not there yet: to a binary, or to metadata if it is not to run.
 fn compile(test: &str, program: &str, run: bool) -> Result<PathBuf, Failure> {
     let folder = root().join("target/tmp/blocks").join(test);
-    let libraries: Vec<_> =
-        cargo::libraries().iter().filter(|(name, _)| program.contains(*name)).collect();
+    let libraries: Vec<_> = cargo::libraries()
+        .iter()
+        .filter(|(name, _)| program.contains(*name))
+        .collect();
     let mut hasher = DefaultHasher::new();
     (program, run).hash(&mut hasher);
     for (_, file) in &libraries {
-        (file, fs::metadata(file).and_then(|data| data.modified()).ok()).hash(&mut hasher);
+        (file, fs::metadata(file).and_then(|data| data.modified()).ok())
+            .hash(&mut hasher);
     }
     let output = folder.join(format!("{:016x}", hasher.finish()));
     if output.exists() {
@@ -68,10 +71,17 @@ fn compile(test: &str, program: &str, run: bool) -> Result<PathBuf, Failure> {
 
     let unfinished = output.with_extension(format!("{}", std::process::id()));
     let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or("rustc".into()));
-    rustc.args(["--edition=2024", "--crate-name=block", "--crate-type=bin", "-Cdebuginfo=0"]);
+    rustc.args([
+        "--edition=2024",
+        "--crate-name=block",
+        "--crate-type=bin",
+        "-Cdebuginfo=0",
+    ]);
     rustc.arg(if run { "--emit=link" } else { "--emit=metadata" });
     for (name, file) in libraries {
-        rustc.arg("-L").arg(format!("dependency={}", file.parent().unwrap().display()));
+        rustc
+            .arg("-L")
+            .arg(format!("dependency={}", file.parent().unwrap().display()));
         rustc.arg("--extern").arg(format!("{name}={}", file.display()));
     }
     let mut rustc = rustc
@@ -129,7 +139,9 @@ fn explain(test: &str, why: &str, output: &str) -> String {
     let block = the_book().blocks().find(|block| block.test_name() == test);
     let block = block.expect("build.rs has named the test after it");
     let output = output.replace("<anon>", &block.origin);
-    let hint = if output.contains("unresolved import") || output.contains("use of unresolved") {
+    let hint = if output.contains("unresolved import")
+        || output.contains("use of unresolved")
+    {
         "A crate that a page uses is also a dev-dependency in the root Cargo.toml.\n"
     } else {
         ""
@@ -148,7 +160,8 @@ static FREE: LazyLock<(Mutex<usize>, Condvar)> = LazyLock::new(|| {
 impl Slot {
     fn wait() -> Slot {
         let (free, freed) = &*FREE;
-        let mut free = freed.wait_while(free.lock().unwrap(), |free| *free == 0).unwrap();
+        let mut free =
+            freed.wait_while(free.lock().unwrap(), |free| *free == 0).unwrap();
         *free -= 1;
         Slot
     }

@@ -35,7 +35,8 @@ impl Prose {
                 self.path
             )
         });
-        let numbers: Vec<u64> = numbers.into_iter().map(|(number, _)| number).collect();
+        let numbers: Vec<u64> =
+            numbers.into_iter().map(|(number, _)| number).collect();
         numbers.try_into().expect("as many {} as numbers")
     }
 

@@ -54,7 +54,9 @@ impl Program {
     /// The next line that the program prints, on standard output or error.
     pub fn line(&self) -> String {
         let line = self.lines.recv_timeout(LIMIT);
-        line.unwrap_or_else(|error| panic!("the program prints no further line: {error}"))
+        line.unwrap_or_else(|error| {
+            panic!("the program prints no further line: {error}")
+        })
     }
 
     /// Whether the program has ended.

@@ -234,7 +234,9 @@ impl Terminal {
             match lines.recv_timeout(LIMIT) {
                 Ok(line) => output.push(self.shown(&line)),
                 Err(RecvTimeoutError::Disconnected) => return output,
-                Err(RecvTimeoutError::Timeout) => panic!("waited {LIMIT:?} in vain for {what}"),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("waited {LIMIT:?} in vain for {what}")
+                }
             }
         }
     }
@@ -256,7 +258,8 @@ impl Terminal {
             child.wait().ok();
             let unseen: Vec<String> = lines.try_iter().collect();
             assert!(
-                std::thread::panicking() || !unseen.iter().any(|line| line.contains("panicked")),
+                std::thread::panicking()
+                    || !unseen.iter().any(|line| line.contains("panicked")),
                 "the program panics, and the page does not show it:\n{}",
                 unseen.join("\n")
             );
