@@ -3,39 +3,33 @@
 //!
 //! The bytes that a page shows stand in wire/: `NAME.http` where both send the same, `NAME.diff`
 //! where they do not, from the program before to the program after. `SNAPSHOTS=overwrite cargo
-//! test --test pairs` writes them anew.
+//! test --test pages upgrading` writes them anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::net::TcpStream;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Empty};
+use harness::{Connection, LIMIT, Program, page, root, wait};
+use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http2;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_014 as old;
-use hyper_014::body::HttpBody as _;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use regex::Regex;
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 use snapbox::Assert;
 use snapbox::data::Data;
 use snapbox::report::Palette;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use harness::{LIMIT, Program, root};
-
 /// Both programs of a pair, by the name of their bins.
-fn pair(name: &str) -> [String; 2] {
+pub fn pair(name: &str) -> [String; 2] {
     ["before", "after"].map(|side| format!("{side}-{name}"))
 }
 
@@ -68,10 +62,10 @@ fn answers(name: &str, request: &str) -> [String; 2] {
 }
 
 /// Both programs send these bytes, and the page shows them.
-fn same(name: &str, [before, after]: [String; 2]) {
+pub fn same(name: &str, [before, after]: [String; 2]) {
     assert_eq!(
         before, after,
-        "{name}: before and after no longer answer alike. Mend the program; or, if hyper has changed, show both by `different` and say why on the page"
+        "{name}: before and after no longer answer alike. Fix the program; or, if hyper has changed, show both by `different` and say why on the page"
     );
     shown(&format!("{name}.http"), before.replace("\r\n", "\n"));
 }
@@ -168,104 +162,44 @@ fn the_settings_of_http2() {
             })
             .collect::<String>()
     });
+    let value = |side: usize, name: &str| -> u64 {
+        let setting = settings[side].lines().find_map(|line| line.strip_prefix(name));
+        setting
+            .unwrap_or_else(|| panic!("no {name} in {}", settings[side]))
+            .parse()
+            .unwrap()
+    };
+    let page = page("upgrading/behaviour");
+    let streams =
+        page.number("hyper 1 allows a client at most {} requests under way");
+    assert_eq!(value(1, "MAX_CONCURRENT_STREAMS = "), streams);
+    let [kb, mb] =
+        page.numbers("the limit for headers is {} kB; in 0.14 it was {} MB");
+    assert_eq!(value(1, "MAX_HEADER_LIST_SIZE = "), kb * 1024);
+    assert_eq!(value(0, "MAX_HEADER_LIST_SIZE = "), mb * 1024 * 1024);
+    let names = harness::page("upgrading/names");
+    assert_eq!(names.numbers("{} kB by default, {} MB in 0.14"), [kb, mb]);
+    assert_eq!(names.number("{} by default"), streams);
     different("settings", settings);
 }
 
 #[tokio::test]
 async fn large_headers_over_http2() {
+    let size = page("upgrading/behaviour").number("A request with {} kB of headers");
     for (name, status) in [("before-hello-world", 200), ("after-hello-world", 431)] {
         let program = Program::start(name);
         let stream = tokio::net::TcpStream::connect(program.address).await.unwrap();
         let io = TokioIo::new(stream);
-        let (mut sender, conn) =
-            http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        let handshake = http2::handshake(TokioExecutor::new(), io);
+        let (mut sender, conn) = timeout(LIMIT, handshake).await.unwrap().unwrap();
         tokio::spawn(conn);
         let request = Request::get("http://example.com/")
-            .header("x-large", "x".repeat(20_000))
+            .header("x-large", "x".repeat(size as usize * 1000))
             .body(Empty::<Bytes>::new())
             .unwrap();
-        let response = sender.send_request(request).await.unwrap();
-        assert_eq!(response.status(), status, "{name}");
+        let response = timeout(LIMIT, sender.send_request(request)).await.unwrap();
+        assert_eq!(response.unwrap().status(), status, "{name}");
     }
-}
-
-/// The time limit for heads in the next test.
-const HEAD_LIMIT: Duration = Duration::from_millis(50);
-
-/// Whether the server at this address cuts off a client that goes silent: at once, after half of a
-/// head, after a whole request.
-async fn cuts_off(address: SocketAddr) -> [bool; 3] {
-    let half = "GET / HTTP/1.1\r\nho";
-    let whole = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
-    let mut cuts = [false; 3];
-    for (sent, cut) in ["", half, whole].iter().zip(&mut cuts) {
-        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
-        client.write_all(sent.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        let end = client.read_to_end(&mut answer);
-        *cut = timeout(HEAD_LIMIT * 10, end).await.is_ok();
-    }
-    cuts
-}
-
-/// Accepts connections and serves each by this.
-async fn accept<F: Future<Output: Send> + Send + 'static>(
-    serve: impl Fn(TokioIo<tokio::net::TcpStream>) -> F + Send + 'static,
-) -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(TokioIo::new(stream)));
-        }
-    });
-    address
-}
-
-#[tokio::test]
-async fn what_a_header_timeout_cuts_off() {
-    let service =
-        old::service::make_service_fn(|_: &old::server::conn::AddrStream| async {
-            Ok::<_, old::Error>(old::service::service_fn(|_| async {
-                Ok::<_, old::Error>(old::Response::new(old::Body::empty()))
-            }))
-        });
-    let server = old::Server::bind(&([127, 0, 0, 1], 0).into())
-        .http1_header_read_timeout(HEAD_LIMIT)
-        .serve(service);
-    let before = server.local_addr();
-    tokio::spawn(server);
-    assert_eq!(cuts_off(before).await, [true, true, false]);
-
-    let hello =
-        |_| async { Ok::<_, hyper::Error>(Response::new(Empty::<Bytes>::new())) };
-    let http1 = accept(move |io| {
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_LIMIT)
-            .serve_connection(io, service_fn(hello))
-    });
-    assert_eq!(cuts_off(http1.await).await, [true, true, true]);
-
-    let auto = accept(move |io| async move {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
-        builder.serve_connection(io, service_fn(hello)).await
-    });
-    assert_eq!(cuts_off(auto.await).await, [false, true, true]);
-}
-
-#[tokio::test]
-async fn the_error_of_auto_holds_that_of_hyper() {
-    let (mut client, io) = tokio::io::duplex(1024);
-    client.write_all(b"GET / HTTP/1.1\r\nho").await.unwrap();
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
-    let hello =
-        |_| async { Ok::<_, hyper::Error>(Response::new(Empty::<Bytes>::new())) };
-    let conn = builder.serve_connection(TokioIo::new(io), service_fn(hello));
-    let error = conn.await.unwrap_err();
-    assert!(error.downcast_ref::<hyper::Error>().unwrap().is_timeout());
 }
 
 #[test]
@@ -311,109 +245,25 @@ fn where_echo_answers_otherwise() {
     assert_eq!(connection.rest().unwrap(), "");
 
     // The program after has a limit, the one before has none.
-    let long = "x".repeat(64 * 1024 + 1);
-    let request = format!(
-        "POST /reversed {head}\r\ncontent-length: {}\r\n\r\n{long}",
-        long.len()
-    );
-    let before = Program::start("before-echo");
-    let mut connection = before.connect();
-    connection.send(&request);
-    assert_eq!(connection.response().unwrap().body.len(), long.len());
-    let after = Program::start("after-echo");
-    let mut connection = after.connect();
-    connection.send(&request);
-    connection.response().expect_err("the connection ends without a response");
-}
-
-#[tokio::test]
-async fn only_hyper_1_receives_trailers_over_http1() {
-    let request =
-        b"POST / HTTP/1.1\r\nhost: example.com\r\ntransfer-encoding: chunked\r\n\r\n\
-        5\r\nhello\r\n0\r\nchecksum: 5d41\r\n\r\n";
-
-    let (sender, received) = tokio::sync::oneshot::channel();
-    let sender = Arc::new(Mutex::new(Some(sender)));
-    let service = hyper_014::service::service_fn(
-        move |mut request: old::Request<old::Body>| {
-            let sender = sender.lock().unwrap().take().unwrap();
-            async move {
-                while let Some(data) = request.body_mut().data().await {
-                    data?;
-                }
-                sender.send(request.body_mut().trailers().await?).unwrap();
-                Ok::<_, old::Error>(old::Response::new(old::Body::empty()))
-            }
-        },
-    );
-    let (mut client, io) = tokio::io::duplex(1024);
-    tokio::spawn(hyper_014::server::conn::Http::new().serve_connection(io, service));
-    client.write_all(request).await.unwrap();
-    assert_eq!(received.await.unwrap(), None, "hyper 0.14 drops them");
-
-    let (sender, received) = tokio::sync::oneshot::channel();
-    let sender = Arc::new(Mutex::new(Some(sender)));
-    let service = service_fn(move |request: Request<Incoming>| {
-        let sender = sender.lock().unwrap().take().unwrap();
-        async move {
-            let body = request.into_body().collect().await?;
-            sender.send(body.trailers().cloned()).unwrap();
-            Ok::<_, hyper::Error>(Response::new(Empty::<Bytes>::new()))
-        }
-    });
-    let (mut client, io) = tokio::io::duplex(1024);
-    tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(io), service));
-    client.write_all(request).await.unwrap();
-    let trailers = received.await.unwrap().expect("hyper 1 delivers them");
-    assert_eq!(trailers["checksum"], "5d41");
-}
-
-const UPGRADE: &[u8] =
-    b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: greeting\r\n\r\n";
-
-#[tokio::test]
-async fn the_server_of_0_14_allows_upgrades() {
-    let service =
-        old::service::make_service_fn(|_: &old::server::conn::AddrStream| async {
-            Ok::<_, old::Error>(old::service::service_fn(|mut request| async move {
-                let upgrade = old::upgrade::on(&mut request);
-                tokio::spawn(async {
-                    upgrade.await.unwrap().write_all(b"hello").await
-                });
-                old::Response::builder()
-                    .status(101)
-                    .header("upgrade", "greeting")
-                    .body(old::Body::empty())
-            }))
+    let limit = page("upgrading/bodies")
+        .number("/reversed answers a body of more than {} kB with status 413");
+    let answer = |name: &str, length: u64| {
+        let program = Program::start(name);
+        let mut connection = program.connect();
+        let body = "x".repeat(length as usize);
+        connection.send(format!(
+            "POST /reversed {head}\r\ncontent-length: {length}\r\n\r\n{body}"
+        ));
+        let answer = connection.response();
+        let answer = answer.unwrap_or_else(|error| {
+            panic!("{name}, {length} bytes: {error}; {:?}", program.line())
         });
-    let server = old::Server::bind(&([127, 0, 0, 1], 0).into()).serve(service);
-    let mut client =
-        tokio::net::TcpStream::connect(server.local_addr()).await.unwrap();
-    tokio::spawn(server);
-    client.write_all(UPGRADE).await.unwrap();
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.ends_with("\r\n\r\nhello"), "{answer}");
-}
-
-#[tokio::test]
-async fn without_with_upgrades_an_upgrade_fails() {
-    let (sender, failed) = tokio::sync::oneshot::channel();
-    let sender = Arc::new(Mutex::new(Some(sender)));
-    let service = service_fn(move |mut request| {
-        let sender = sender.lock().unwrap().take().unwrap();
-        let upgrade = hyper::upgrade::on(&mut request);
-        tokio::spawn(async { sender.send(upgrade.await.unwrap_err().to_string()) });
-        async {
-            let response =
-                Response::builder().status(101).header("upgrade", "greeting");
-            response.body(Empty::<Bytes>::new())
-        }
-    });
-    let (mut client, io) = tokio::io::duplex(1024);
-    tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(io), service));
-    client.write_all(UPGRADE).await.unwrap();
-    assert_eq!(failed.await.unwrap(), "upgrade expected but low level API in use");
+        (answer.status()[9..12].to_owned(), answer.body.len() as u64)
+    };
+    let [fits, too_long] = [limit * 1024, limit * 1024 + 1];
+    assert_eq!(answer("before-echo", too_long), ("200".to_owned(), too_long));
+    assert_eq!(answer("after-echo", fits), ("200".to_owned(), fits));
+    assert_eq!(answer("after-echo", too_long), ("413".to_owned(), 0));
 }
 
 #[test]
@@ -425,61 +275,72 @@ fn middleware_answers_alike() {
     assert_eq!(last_answers("middleware", slow), ["", ""]);
 }
 
-/// What a client asks of a server that answers this to each request: all its bytes, and how many
-/// connections it makes.
-fn asks(client: &str, answer: &str) -> (String, usize) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut command = Command::new(harness::cargo::program(client));
-    let mut client = command
-        .arg(format!("http://{address}/path?query"))
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let (mut bytes, mut connections) = (String::new(), Vec::new());
-    let deadline = Instant::now() + LIMIT;
-    while client.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < deadline, "the client does not end");
-        if let Ok((stream, _)) = listener.accept() {
-            stream.set_nonblocking(true).unwrap();
-            connections.push((stream, String::new()));
-        }
-        for (stream, received) in &mut connections {
-            let mut buffer = [0; 1024];
-            if let Ok(n) = stream.read(&mut buffer) {
-                received.push_str(std::str::from_utf8(&buffer[..n]).unwrap());
+/// In HTTP/2, an error of the service ends its request, not the connection.
+#[tokio::test]
+async fn an_error_of_the_service_resets_its_stream() {
+    let (before_client, io) = tokio::io::duplex(1024);
+    let service =
+        old::service::service_fn(|request: old::Request<old::Body>| async move {
+            match request.uri().path() {
+                "/fail" => Err("the service fails"),
+                _ => Ok(old::Response::new(old::Body::empty())),
             }
-            if received.ends_with("\r\n\r\n") {
-                bytes.push_str(&std::mem::take(received));
-                stream.write_all(answer.as_bytes()).unwrap();
-            }
+        });
+    let mut http = old::server::conn::Http::new();
+    tokio::spawn(http.http2_only(true).serve_connection(io, service));
+
+    let (after_client, io) = tokio::io::duplex(1024);
+    let service = service_fn(|request: Request<Incoming>| async move {
+        match request.uri().path() {
+            "/fail" => Err("the service fails"),
+            _ => Ok(Response::new(Empty::<Bytes>::new())),
         }
-        thread::sleep(Duration::from_millis(1));
+    });
+    let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    tokio::spawn(builder.serve_connection(TokioIo::new(io), service));
+
+    for client in [before_client, after_client] {
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(client));
+        let (mut sender, conn) = timeout(LIMIT, handshake).await.unwrap().unwrap();
+        tokio::spawn(conn);
+        for (path, fails) in [("/fail", true), ("/", false)] {
+            let request = Request::get(format!("http://example.com{path}"));
+            let request = request.body(Empty::<Bytes>::new()).unwrap();
+            let answer = timeout(LIMIT, sender.send_request(request)).await.unwrap();
+            assert_eq!(answer.is_err(), fails, "{path}: {answer:?}");
+        }
     }
-    assert!(client.wait().unwrap().success());
-    (bytes.replace(&address.to_string(), "example.com"), connections.len())
 }
 
-#[test]
-fn the_clients_ask_alike() {
-    let keeping = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
-    let closing =
-        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello";
-    for (answer, count) in [(keeping, 1), (closing, 2)] {
-        let [before, after] = pair("client").map(|client| asks(&client, answer));
-        assert_eq!((before.1, after.1), (count, count));
-        same("client", [before.0, after.0]);
-    }
+/// Begins a request that is in flight until [`HELD_BODY`] is sent.
+fn hold(program: &Program) -> Connection {
+    let mut connection = program.connect();
+    connection
+        .send("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\n\r\n");
+    assert_eq!(program.line(), "a request");
+    connection
+}
+const HELD_BODY: &str = "done";
+
+/// Waits until the program refuses connections, as it does once it has seen the signal.
+fn wait_for_refusal(program: &mut Program) {
+    wait("the end of the listener", || {
+        TcpStream::connect(program.address)
+            .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    });
+    assert!(
+        !program.has_ended(),
+        "it refuses connections while a request is in flight"
+    );
 }
 
 /// The answer to a request that is in flight when the signal comes.
 fn in_flight(name: &str) -> String {
     let mut program = Program::start(name);
-    let mut connection = program.connect();
-    connection.get("/");
-    assert_eq!(program.line(), "a request");
+    let mut connection = hold(&program);
     program.signal("INT");
+    wait_for_refusal(&mut program);
+    connection.send(HELD_BODY);
     let answer = connection.response().expect("a request in flight is answered");
     assert_eq!(answer.text(), "Hello, World");
     assert_eq!(connection.rest().unwrap(), "");
@@ -502,29 +363,21 @@ fn idle_connections_are_closed_and_new_ones_are_refused() {
         idle.get("/");
         idle.response().unwrap();
         assert_eq!(program.line(), "a request");
-        let mut busy = program.connect();
-        busy.get("/");
-        assert_eq!(program.line(), "a request");
+        let mut busy = hold(&program);
         program.signal("INT");
         assert_eq!(idle.rest().unwrap(), "");
-        // hyper 0.14 closes the idle connection before the listener.
-        let deadline = Instant::now() + Duration::from_millis(300);
-        let error = loop {
-            assert!(Instant::now() < deadline, "{name}: the listener is still there");
-            if let Err(error) = TcpStream::connect(program.address) {
-                break error;
-            }
-        };
-        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        wait_for_refusal(&mut program);
+        busy.send(HELD_BODY);
         busy.response().expect("a request in flight is answered");
         assert!(program.wait().0.success());
     }
 }
 
-/// Whether a program ends within four seconds of the signal, though a client has sent no more than
-/// this.
-fn ends(name: &str, begun: &str) -> bool {
-    let mut program = Program::start(name);
+/// A program that has got the signal, while a client has sent no more than this; and when that
+/// client connected.
+fn stopping(name: &str, begun: &str) -> (Program, Connection, Instant) {
+    let program = Program::start(name);
+    let start = Instant::now();
     let mut connection = program.connect();
     connection.send(begun);
     // The program knows the connection by the time that it has answered a later one.
@@ -532,23 +385,30 @@ fn ends(name: &str, begun: &str) -> bool {
     later.get("/");
     later.response().unwrap();
     program.signal("INT");
-    let deadline = Instant::now() + Duration::from_secs(4);
-    while !program.has_ended() && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(10));
-    }
-    program.has_ended()
+    (program, connection, start)
 }
 
 #[test]
 fn silent_clients_hold_only_the_program_before() {
+    let limit = page("upgrading/servers").number("It gives half a head {} seconds");
+    let limit = Duration::from_secs(limit);
+    let half = "GET / HTTP/1.1\r\nhost: ";
     thread::scope(|scope| {
-        for begun in ["", "GET / HTTP/1.1\r\nhost: "] {
-            for name in pair("graceful-shutdown") {
-                scope.spawn(move || {
-                    let after = name.starts_with("after");
-                    assert_eq!(ends(&name, begun), after, "{name}, sent: {begun:?}");
-                });
-            }
+        for begun in ["", half] {
+            scope.spawn(move || {
+                let (mut program, _client, start) =
+                    stopping("after-graceful-shutdown", begun);
+                wait("the end of the program", || program.has_ended());
+                assert!(begun.is_empty() || start.elapsed() >= limit);
+            });
+            scope.spawn(move || {
+                let (mut program, client, _) =
+                    stopping("before-graceful-shutdown", begun);
+                thread::sleep(limit * 2);
+                assert!(!program.has_ended(), "sent: {begun:?}");
+                drop(client);
+                wait("the end of the program", || program.has_ended());
+            });
         }
     });
 }

@@ -5,7 +5,7 @@
 use futures_util::TryStreamExt;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Body, Bytes, Frame};
-use hyper::{Request, Response};
+use hyper::{Request, Response, Version};
 use hyper_014 as old;
 
 // ANCHOR: request
@@ -55,11 +55,14 @@ fn to_1(
 async fn main() -> Result<(), BoxError> {
     let request = Request::post("http://example.com/a?b")
         .header("x-name", "value")
+        .version(Version::HTTP_10)
         .body(Full::<Bytes>::from("hello"))?;
     let request = to_014(request)?;
     assert_eq!(request.method(), "POST");
     assert_eq!(request.uri(), "http://example.com/a?b");
     assert_eq!(request.headers()["x-name"], "value");
+    // The version does not cross.
+    assert_eq!(request.version(), old::Version::HTTP_11);
 
     let response = old::Response::builder()
         .status(404)

@@ -9,7 +9,7 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{
     AsyncReadExt, AsyncWriteExt, DuplexStream, duplex,
@@ -28,7 +28,10 @@ async fn version(
 async fn either(io: DuplexStream) -> Done {
     let mut builder =
         auto::Builder::new(TokioExecutor::new());
-    builder.http1().keep_alive(false);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .keep_alive(false);
     builder.http2().max_concurrent_streams(50);
     builder
         .serve_connection(
@@ -42,8 +45,9 @@ async fn either(io: DuplexStream) -> Done {
 // ANCHOR: http1
 async fn http1(io: DuplexStream) -> hyper::Result<()> {
     hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
         .keep_alive(false)
-        .pipeline_flush(true)
+        .title_case_headers(true)
         .serve_connection(
             TokioIo::new(io),
             service_fn(version),
@@ -56,6 +60,7 @@ async fn http1(io: DuplexStream) -> hyper::Result<()> {
 async fn http2(io: DuplexStream) -> hyper::Result<()> {
     let executor = TokioExecutor::new();
     hyper::server::conn::http2::Builder::new(executor)
+        .timer(TokioTimer::new())
         .max_concurrent_streams(50)
         .serve_connection(
             TokioIo::new(io),

@@ -6,7 +6,9 @@ use std::error::Error;
 use std::time::Duration;
 
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Empty, Full, Limited};
+use http_body_util::{
+    BodyExt, Empty, Full, LengthLimitError, Limited,
+};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -30,16 +32,18 @@ async fn echo(
             uppercase(request.into_body())
         }
         (&Method::POST, "/reversed") => {
-            reversed(request.into_body()).await?
+            return reversed(request.into_body()).await;
         }
-        _ => {
-            let body = Empty::new().map_err(|e| match e {});
-            let mut response = Response::new(body.boxed());
-            *response.status_mut() = StatusCode::NOT_FOUND;
-            return Ok(response);
-        }
+        _ => return Ok(empty(StatusCode::NOT_FOUND)),
     };
     Ok(Response::new(body))
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let body = Empty::new().map_err(|e| match e {});
+    let mut response = Response::new(body.boxed());
+    *response.status_mut() = status;
+    response
 }
 // ANCHOR_END: routes
 
@@ -58,13 +62,21 @@ fn uppercase(body: Incoming) -> Body {
 // ANCHOR: reversed
 async fn reversed(
     body: Incoming,
-) -> Result<Body, BoxError> {
+) -> Result<Response<Body>, BoxError> {
     let body = Limited::new(body, 64 * 1024);
-    let whole = body.collect().await?.to_bytes();
+    let whole = match body.collect().await {
+        Ok(whole) => whole.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            return Ok(empty(
+                StatusCode::PAYLOAD_TOO_LARGE,
+            ));
+        }
+        Err(error) => return Err(error),
+    };
     let mut bytes = whole.to_vec();
     bytes.reverse();
     let body = Full::from(bytes).map_err(|e| match e {});
-    Ok(body.boxed())
+    Ok(Response::new(body.boxed()))
 }
 // ANCHOR_END: reversed
 

@@ -1,8 +1,9 @@
 // ANCHOR: program
 //! "Gracefully Shutdown a Server", moved from hyper 0.14 to hyper 1. A request
-//! takes half a second, so that there is something to wait for.
+//! is read to its end and takes half a second, so that there is something to
+//! wait for.
 
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -16,9 +17,10 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 async fn hello_world(
-    _req: Request<Incoming>,
+    req: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     println!("a request");
+    req.collect().await.ok();
     tokio::time::sleep(Duration::from_millis(500)).await;
     Ok(Response::new("Hello, World".into()))
 }

@@ -11,7 +11,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -52,10 +52,12 @@ async fn serve(listener: TcpListener) {
         // ANCHOR: peer
         let service =
             service_fn(move |request| hello(request, peer));
-        let conn = http1::Builder::new().serve_connection(
-            TokioIo::new(stream),
-            service,
-        );
+        let conn = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .serve_connection(
+                TokioIo::new(stream),
+                service,
+            );
         tokio::spawn(async move {
             if let Err(error) = conn.await {
                 eprintln!("connection failed: {error}");

@@ -40,7 +40,7 @@ fn from_boxed_stream(
 ) -> UnsyncBoxBody<Bytes, BoxError> {
     let frames =
         chunks.map_ok(Frame::data).map_err(BoxError::from);
-    BodyExt::boxed_unsync(StreamBody::new(frames))
+    StreamBody::new(frames).boxed_unsync()
 }
 // ANCHOR_END: boxed
 

@@ -10,7 +10,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 // ANCHOR: service
@@ -38,8 +38,9 @@ async fn main() {
     let (mut client, io) = duplex(1024);
     let counter = Counter { count: AtomicUsize::new(0) };
     let io = TokioIo::new(io);
-    let conn =
-        http1::Builder::new().serve_connection(io, counter);
+    let conn = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(io, counter);
     tokio::spawn(async { conn.await.ok() });
 
     let get = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";

@@ -2,7 +2,6 @@
 //! A time limit on hyper 1: it needs a timer.
 
 use std::convert::Infallible;
-use std::io;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -14,8 +13,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{
     AsyncReadExt, AsyncWriteExt, DuplexStream, duplex,
 };
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
 
 async fn hello(
     _request: Request<Incoming>,
@@ -50,17 +47,6 @@ async fn panics(io: DuplexStream) -> hyper::Result<()> {
 }
 // ANCHOR_END: panics
 
-// ANCHOR: first_byte
-/// Waits until the client has sent something.
-async fn first_byte(
-    stream: &TcpStream,
-    limit: Duration,
-) -> io::Result<()> {
-    timeout(limit, stream.peek(&mut [0])).await??;
-    Ok(())
-}
-// ANCHOR_END: first_byte
-
 #[tokio::main]
 async fn main() {
     // A client that begins a request and goes silent is cut off.
@@ -89,19 +75,5 @@ async fn main() {
         end, 0,
         "the client sees a closed connection"
     );
-
-    // Before `auto`, a silent client is cut off by the program.
-    let listener =
-        TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut client =
-        TcpStream::connect(address).await.unwrap();
-    let (stream, _) = listener.accept().await.unwrap();
-    let limit = Duration::from_millis(100);
-    let error =
-        first_byte(&stream, limit).await.unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-    client.write_all(b"G").await.unwrap();
-    first_byte(&stream, limit).await.unwrap();
 }
 // ANCHOR_END: program

@@ -7,11 +7,11 @@ use std::error::Error;
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn;
-use hyper::header::{CONNECTION, UPGRADE};
+use hyper::header::{CONNECTION, HOST, UPGRADE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{
     AsyncReadExt, AsyncWriteExt, DuplexStream, duplex,
@@ -43,6 +43,7 @@ async fn greet(
 async fn serve(io: DuplexStream) -> hyper::Result<()> {
     let io = TokioIo::new(io);
     http1::Builder::new()
+        .timer(TokioTimer::new())
         .serve_connection(io, service_fn(greet))
         .with_upgrades()
         .await
@@ -50,7 +51,9 @@ async fn serve(io: DuplexStream) -> hyper::Result<()> {
 // ANCHOR_END: server
 
 // ANCHOR: client
-async fn ask(io: DuplexStream) -> hyper::Result<String> {
+async fn ask(
+    io: DuplexStream,
+) -> Result<String, Box<dyn Error>> {
     let (mut sender, connection) =
         conn::http1::handshake(TokioIo::new(io)).await?;
     let connection = connection.with_upgrades();
@@ -60,27 +63,28 @@ async fn ask(io: DuplexStream) -> hyper::Result<String> {
         }
     });
     let request = Request::get("/")
+        .header(HOST, "example.com")
         .header(CONNECTION, "upgrade")
         .header(UPGRADE, "greeting")
-        .body(Empty::<Bytes>::new())
-        .expect("a valid request");
+        .body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;
     let upgraded = hyper::upgrade::on(response).await?;
     let mut io = TokioIo::new(upgraded);
     let mut text = String::new();
-    let read = io.read_to_string(&mut text).await;
-    read.expect("UTF-8");
+    io.read_to_string(&mut text).await?;
     Ok(text)
 }
 // ANCHOR_END: client
 
 // ANCHOR: downcast
+/// The stream, and what was read after the request.
 fn io_of(
     upgraded: hyper::upgrade::Upgraded,
-) -> DuplexStream {
+) -> (DuplexStream, Bytes) {
     type Io = TokioIo<DuplexStream>;
-    let parts = auto::upgrade::downcast::<Io>(upgraded);
-    parts.expect("the IO that was served").io.into_inner()
+    let parts = auto::upgrade::downcast::<Io>(upgraded)
+        .expect("the IO that was served");
+    (parts.io.into_inner(), parts.read_buf)
 }
 // ANCHOR_END: downcast
 
@@ -94,23 +98,27 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let service = service_fn(|mut request| async move {
         let upgrade = hyper::upgrade::on(&mut request);
         tokio::spawn(async {
-            let mut io = io_of(upgrade.await.unwrap());
-            io.write_all(b"raw").await.unwrap();
+            let upgraded = upgrade.await.unwrap();
+            let (mut io, early) = io_of(upgraded);
+            io.write_all(&early).await.unwrap();
         });
         greet(request).await
     });
-    let conn = auto::Builder::new(TokioExecutor::new())
+    let mut builder =
+        auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new());
+    let conn = builder
         .serve_connection_with_upgrades(
             TokioIo::new(server),
             service,
         )
         .into_owned();
     tokio::spawn(conn);
-    let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: greeting\r\n\r\n";
+    let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: greeting\r\n\r\nearly";
     client.write_all(request).await.unwrap();
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.ends_with("\r\n\r\nraw"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nearly"), "{answer}");
     Ok(())
 }
 // ANCHOR_END: program

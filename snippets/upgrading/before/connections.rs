@@ -35,7 +35,7 @@ async fn http1(io: DuplexStream) -> hyper::Result<()> {
     Http::new()
         .http1_only(true)
         .http1_keep_alive(false)
-        .pipeline_flush(true)
+        .http1_title_case_headers(true)
         .serve_connection(io, service_fn(version))
         .await
 }

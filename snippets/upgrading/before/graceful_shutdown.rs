@@ -1,9 +1,11 @@
 // ANCHOR: program
 //! "Gracefully Shutdown a Server", as it was written for hyper 0.14. A request
-//! takes half a second, so that there is something to wait for.
+//! is read to its end and takes half a second, so that there is something to
+//! wait for.
 
 extern crate hyper_014 as hyper;
 
+use hyper::body::HttpBody;
 use hyper::service::{make_service_fn, service_fn};
 use hyper::{Body, Request, Response, Server};
 use std::convert::Infallible;
@@ -11,9 +13,10 @@ use std::env;
 use std::time::Duration;
 
 async fn hello_world(
-    _req: Request<Body>,
+    req: Request<Body>,
 ) -> Result<Response<Body>, Infallible> {
     println!("a request");
+    req.into_body().collect().await.ok();
     tokio::time::sleep(Duration::from_millis(500)).await;
     Ok(Response::new("Hello, World".into()))
 }

@@ -4,9 +4,11 @@
 extern crate hyper_014 as hyper;
 
 use std::convert::Infallible;
+use std::error::Error;
 
+use hyper::body::Bytes;
 use hyper::client::conn::handshake;
-use hyper::header::{CONNECTION, UPGRADE};
+use hyper::header::{CONNECTION, HOST, UPGRADE};
 use hyper::server::conn::Http;
 use hyper::service::service_fn;
 use hyper::{Body, Request, Response, StatusCode};
@@ -45,7 +47,9 @@ async fn serve(io: DuplexStream) -> hyper::Result<()> {
 // ANCHOR_END: server
 
 // ANCHOR: client
-async fn ask(io: DuplexStream) -> hyper::Result<String> {
+async fn ask(
+    io: DuplexStream,
+) -> Result<String, Box<dyn Error>> {
     let (mut sender, connection) = handshake(io).await?;
     tokio::spawn(async {
         if let Err(error) = connection.await {
@@ -53,30 +57,32 @@ async fn ask(io: DuplexStream) -> hyper::Result<String> {
         }
     });
     let request = Request::get("/")
+        .header(HOST, "example.com")
         .header(CONNECTION, "upgrade")
         .header(UPGRADE, "greeting")
-        .body(Body::empty())
-        .expect("a valid request");
+        .body(Body::empty())?;
     let response = sender.send_request(request).await?;
     let mut upgraded = hyper::upgrade::on(response).await?;
     let mut text = String::new();
-    let read = upgraded.read_to_string(&mut text).await;
-    read.expect("UTF-8");
+    upgraded.read_to_string(&mut text).await?;
     Ok(text)
 }
 // ANCHOR_END: client
 
 // ANCHOR: downcast
+/// The stream, and what was read after the request.
 fn io_of(
     upgraded: hyper::upgrade::Upgraded,
-) -> DuplexStream {
-    let parts = upgraded.downcast::<DuplexStream>();
-    parts.expect("the IO that was served").io
+) -> (DuplexStream, Bytes) {
+    let parts = upgraded
+        .downcast::<DuplexStream>()
+        .expect("the IO that was served");
+    (parts.io, parts.read_buf)
 }
 // ANCHOR_END: downcast
 
 #[tokio::main]
-async fn main() -> hyper::Result<()> {
+async fn main() -> Result<(), Box<dyn Error>> {
     let (client, server) = duplex(1024);
     tokio::spawn(serve(server));
     assert_eq!(ask(client).await?, "hello");
@@ -85,8 +91,9 @@ async fn main() -> hyper::Result<()> {
     let service = service_fn(|mut request| async move {
         let upgrade = hyper::upgrade::on(&mut request);
         tokio::spawn(async {
-            let mut io = io_of(upgrade.await.unwrap());
-            io.write_all(b"raw").await.unwrap();
+            let upgraded = upgrade.await.unwrap();
+            let (mut io, early) = io_of(upgraded);
+            io.write_all(&early).await.unwrap();
         });
         greet(request).await
     });
@@ -94,11 +101,11 @@ async fn main() -> hyper::Result<()> {
         .serve_connection(server, service)
         .with_upgrades();
     tokio::spawn(conn);
-    let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: greeting\r\n\r\n";
+    let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: greeting\r\n\r\nearly";
     client.write_all(request).await.unwrap();
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.ends_with("\r\n\r\nraw"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nearly"), "{answer}");
     Ok(())
 }
 // ANCHOR_END: program

@@ -1,0 +1,78 @@
+//! The index of the names of hyper 0.14: `src/upgrading/names.md` has each public name once, and no
+//! others. hyper 0.14 is frozen, so its names are a list, `snippets/upgrading/names.txt`: what a
+//! program can name with the features `full` and `backports`. The names of the other columns are
+//! links, which are checked with all links of the site.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use harness::root;
+use regex::Regex;
+
+const PAGE: &str = "src/upgrading/names.md";
+const LIST: &str = "snippets/upgrading/names.txt";
+
+#[test]
+fn the_index_has_each_name_of_hyper_0_14_once() {
+    let list = fs::read_to_string(root().join(LIST)).unwrap();
+    let page = fs::read_to_string(root().join(PAGE)).unwrap();
+    let defects = defects(&list, &page);
+    assert!(defects.is_empty(), "\n{}", defects.join("\n"));
+}
+
+/// What is wrong with the page, as lines `page: what: how to fix it`.
+fn defects(list: &str, page: &str) -> Vec<String> {
+    let hyper: BTreeSet<&str> = list.lines().collect();
+    let module_heading = Regex::new("^## `([^`]+)`$").unwrap();
+    let type_heading = Regex::new("^### `([^`]+)` in `([^`]+)`$").unwrap();
+    let row = Regex::new(r"^\| (`.+?`) \| (.*)\|$").unwrap();
+    let code = Regex::new("`([^`]+)`").unwrap();
+
+    let (mut module, mut above) = (String::new(), String::new());
+    let (mut names, mut defects) = (BTreeMap::<String, usize>::new(), Vec::new());
+    for (line, text) in (1..).zip(page.lines()) {
+        let mut found = Vec::new();
+        let mut defect =
+            |what: String| defects.push(format!("{PAGE}:{line}: {what}"));
+        if let Some(heading) = module_heading.captures(text) {
+            module = heading[1].to_owned();
+            above.clone_from(&module);
+            found.push(module.clone());
+        } else if let Some(heading) = type_heading.captures(text) {
+            if heading[2] != module {
+                defect(format!(
+                    "this stands under \"## `{module}`\": move it to \"## `{}`\"",
+                    &heading[2]
+                ));
+            }
+            above = format!("{}::{}", &heading[2], &heading[1]);
+            found.push(above.clone());
+        } else if text.starts_with("##") {
+            defect("a heading here is \"## `hyper::MODULE`\" or \"### `TYPE` in `hyper::MODULE`\": change it".to_owned());
+        } else if let Some(row) = row.captures(text) {
+            if row[2].split('|').any(|cell| cell.trim().is_empty()) {
+                defect("an empty cell: say what replaces the name, or that it is gone and what to do".to_owned());
+            }
+            found.extend(
+                code.captures_iter(&row[1])
+                    .map(|name| format!("{above}::{}", &name[1])),
+            );
+        }
+        for name in found {
+            if !hyper.contains(&*name) {
+                defect(format!(
+                    "hyper 0.14 has no `{name}` ({LIST}): correct the name, or the heading above it, or remove it"
+                ));
+            }
+            if let Some(first) = names.insert(name.clone(), line) {
+                defect(format!("line {first} is about `{name}` too: keep one"));
+            }
+        }
+    }
+    let missing = hyper.into_iter().filter(|name| !names.contains_key(*name));
+    defects.extend(missing.map(|path| {
+        let (parent, name) = path.rsplit_once("::").unwrap_or(("", path));
+        format!("{PAGE}: hyper 0.14 has `{path}` ({LIST}): add a row for `{name}` to the table of `{parent}`, or a heading for it")
+    }));
+    defects
+}
