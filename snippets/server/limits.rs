@@ -269,7 +269,7 @@ where
     // ANCHOR_END: age
 }
 
-fn report(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
     match error.source() {
         Some(source) => format!("{error}: {}", report(source)),
         None => error.to_string(),

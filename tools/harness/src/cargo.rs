@@ -41,7 +41,10 @@ fn build() -> Built {
     let run = env::var("NEXTEST_RUN_ID").ok().map(|id| {
         let folder = root().join("target/tmp");
         fs::create_dir_all(&folder).unwrap();
-        (fs::File::create(folder.join("nextest.lock")).unwrap(), folder.join(format!("nextest-{id}.json")))
+        (
+            fs::File::create(folder.join("nextest.lock")).unwrap(),
+            folder.join(format!("nextest-{id}.json")),
+        )
     });
     let mut messages = String::new();
     if let Some((lock, answer)) = &run {
@@ -63,13 +66,17 @@ fn build() -> Built {
     let resolve = metadata.resolve.as_ref().unwrap();
     let root_id = resolve.root.as_ref().expect("the workspace has a root package");
     let node = resolve.nodes.iter().find(|node| node.id == *root_id).unwrap();
-    let names: HashMap<_, _> =
-        node.deps.iter().map(|dependency| (&dependency.pkg, &dependency.name)).collect();
+    let names: HashMap<_, _> = node
+        .deps
+        .iter()
+        .map(|dependency| (&dependency.pkg, &dependency.name))
+        .collect();
 
     let mut programs = BTreeMap::new();
     let mut libraries: BTreeMap<String, (usize, PathBuf)> = BTreeMap::new();
     for message in Message::parse_stream(messages.as_bytes()) {
-        let Message::CompilerArtifact(artifact) = message.expect("cargo writes JSON") else {
+        let Message::CompilerArtifact(artifact) = message.expect("cargo writes JSON")
+        else {
             continue;
         };
         if let Some(program) = artifact.executable
@@ -90,16 +97,33 @@ fn build() -> Built {
             }
         }
     }
-    let libraries = libraries.into_iter().map(|(name, (_, file))| (name, file)).collect();
+    let libraries =
+        libraries.into_iter().map(|(name, (_, file))| (name, file)).collect();
     Built { programs, libraries }
 }
 
 /// Lets cargo build what is not up to date; its messages, as JSON.
 fn ask() -> String {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
-    command.args(["build", "--bins", "--tests", "--message-format=json-render-diagnostics"]);
+    command.args([
+        "build",
+        "--bins",
+        "--tests",
+        "--message-format=json-render-diagnostics",
+    ]);
     if !cfg!(debug_assertions) {
         command.arg("--release");
+    }
+    // What the cargo that runs this test says of its package is no news to a build: build scripts that
+    // watch these (that of ring does) would run again, and all that depends on them.
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy();
+        if name == "OUT_DIR"
+            || name.starts_with("CARGO_PKG_")
+            || name.starts_with("CARGO_MANIFEST_")
+        {
+            command.env_remove(&*name);
+        }
     }
     let mut cargo = command
         .current_dir(root())
