@@ -174,7 +174,9 @@ fn each_hostile_client_goes_and_the_others_are_served_meanwhile() {
         assert_eq!(
             lines(&program, 9),
             [
-                format!("connection failed: connection error: {UNREAD}"),
+                format!(
+                    "connection failed: error writing a body to connection: {UNREAD}"
+                ),
                 format!(
                     "connection failed: error writing a body to connection: {UNREAD}"
                 ),
@@ -356,7 +358,7 @@ async fn a_slow_head_is_cut_off_and_so_is_an_idle_connection() {
     assert_eq!(end(conn).await, error(head(), text));
 }
 
-/// Uploads this much each second; the status line, and after how many seconds it came.
+/// Uploads this much each second; the status, and after how many seconds it came.
 async fn upload(bytes_per_second: u64, seconds: u64) -> (u64, String) {
     let (client, conn) = start(1024);
     let start = time::Instant::now();
@@ -364,40 +366,39 @@ async fn upload(bytes_per_second: u64, seconds: u64) -> (u64, String) {
     let length = bytes_per_second * seconds + 1;
     let sending = tokio::spawn(async move {
         let head = format!(
-            "POST /upload HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n."
+            "POST /upload HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n"
         );
         writer.write_all(head.as_bytes()).await.unwrap();
         let piece = vec![b'.'; bytes_per_second as usize];
         for _ in 0..seconds {
             sleep(Duration::from_secs(1)).await;
-            if writer.write_all(&piece).await.is_err() {
-                break;
-            }
+            writer.write_all(&piece).await.ok();
         }
+        writer.write_all(b".").await.ok();
         writer
     });
-    let mut status = [0; 24];
+    let mut status = [0; 12];
     reader.read_exact(&mut status).await.unwrap();
     let elapsed = start.elapsed().as_secs();
     let (_, result) = end(conn).await;
     let ended = result.err().unwrap_or_default();
     assert!(["", "read header from client timeout"].contains(&&*ended), "{ended}");
     sending.await.unwrap();
-    (elapsed, String::from_utf8_lossy(&status[9..]).trim_end().to_owned())
+    (elapsed, String::from_utf8_lossy(&status[9..]).into_owned())
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_body_must_keep_its_rate() {
     let late = |(seconds, status): (u64, String)| {
-        assert_eq!(status, "408 Request Tim");
+        assert_eq!(status, "408");
         seconds
     };
     assert_eq!(late(upload(0, 100).await), body_start(), "stalled");
     assert_eq!(late(upload(1, 100).await), body_start(), "a byte a second");
-    // Half the rate uses up the start at half speed.
+    // Half the rate uses up the start at half speed; whole seconds count.
     assert_eq!(late(upload(body_rate() / 2, 100).await), 2 * body_start() - 1);
     let (seconds, status) = upload(body_rate(), 200).await;
-    assert_eq!((seconds, &*status), (200, "200 OK\r\nconten"));
+    assert_eq!((seconds, &*status), (200, "200"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -422,10 +423,7 @@ async fn a_client_that_does_not_read_is_cut_off() {
     tokio::spawn(
         async move { while writer.write_all(GET.as_bytes()).await.is_ok() {} },
     );
-    assert_eq!(
-        end(conn).await,
-        error(write_stall(), &format!("connection error: {UNREAD}"))
-    );
+    assert_eq!(end(conn).await, error(write_stall(), &text));
 }
 
 #[tokio::test(start_paused = true)]
@@ -502,7 +500,8 @@ fn get(path: &str) -> Request<Empty<Bytes>> {
 async fn an_http2_client_that_answers_pings_may_stay_idle_up_to_the_greatest_age() {
     let (mut client, conn) = http2().await;
     assert_eq!(client.send_request(get("/")).await.unwrap().status(), 200);
-    assert_eq!(end(conn).await, (max_age(), Ok(())));
+    // The client closes too when it is told to leave, so the connection may end with an error.
+    assert_eq!(end(conn).await.0, max_age());
 }
 
 #[tokio::test(start_paused = true)]
