@@ -1,5 +1,6 @@
 //! What src/server/limits.md promises.
 
+use std::convert::Infallible;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http2::SendRequest;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -17,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::{self, sleep, timeout};
 
-use harness::{Connection, LIMIT, Program, page};
+use harness::{Connection, LIMIT, Program, Prose, page};
 
 /// The program itself, for tests on an in-memory connection with a clock that they move.
 #[allow(dead_code)]
@@ -28,54 +30,55 @@ const PREFACE: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 const UNREAD: &str = "the client does not read";
 
-/// A number of the page.
-fn number(sentence: &str) -> u64 {
-    page("server/limits").number(sentence)
+fn limits() -> Prose {
+    page("server/limits")
 }
 
 fn first_request() -> u64 {
-    number("sent no request after {} seconds is dropped")
+    limits().number("sent no request after {} seconds is dropped")
 }
 
 fn head() -> u64 {
-    number("after {} seconds the server closes the connection, without an answer")
+    limits().number(
+        "after {} seconds the server closes the connection, without an answer",
+    )
 }
 
 fn body_start() -> u64 {
-    page("server/limits").numbers::<2>(
+    limits().numbers::<2>(
         "A client has {} seconds to start, and must send {} bytes per second after that",
     )[0]
 }
 
 fn body_rate() -> u64 {
-    page("server/limits").numbers::<2>(
+    limits().numbers::<2>(
         "A client has {} seconds to start, and must send {} bytes per second after that",
     )[1]
 }
 
 fn write_stall() -> u64 {
-    number("A client that takes nothing for {} seconds is cut off")
+    limits().number("A client that takes nothing for {} seconds is cut off")
 }
 
 fn handler() -> u64 {
-    number("The work for a request has {} seconds")
+    limits().number("The work for a request has {} seconds")
 }
 
 fn connections() -> usize {
-    number("With {} connections open, the next clients connect") as usize
+    limits().number("With {} connections open, the next clients connect") as usize
 }
 
 fn max_age() -> u64 {
-    60 * number("After {} minutes the connection takes no new request")
+    60 * limits().number("After {} minutes the connection takes no new request")
 }
 
 fn last_responses() -> u64 {
-    number("Requests in progress have {} seconds more")
+    limits().number("Requests in progress have {} seconds more")
 }
 
 fn ping() -> u64 {
-    number("a client that has been silent for {} seconds")
-        + number("no answer within another {} seconds")
+    limits().number("a client that has been silent for {} seconds")
+        + limits().number("no answer within another {} seconds")
 }
 
 // On the running program.
@@ -278,6 +281,22 @@ fn bodies_over_the_limit_get_413() {
             assert_eq!(answer.header("connection") == Some("close"), extra > 0);
         }
     }
+}
+
+#[test]
+fn a_client_that_sends_on_after_the_413_is_reset() {
+    let program = Program::start("limits");
+    let mut stream = TcpStream::connect(program.address).unwrap();
+    stream.set_write_timeout(Some(LIMIT)).unwrap();
+    let head =
+        "POST /upload HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let piece = vec![b'.'; 64 * 1024];
+    let error = (0..10_000)
+        .find_map(|_| stream.write_all(&piece).err())
+        .expect("the server takes no gigabyte");
+    let reset = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+    assert!(reset.contains(&error.kind()), "{error}");
 }
 
 // On an in-memory connection, with a clock that stands still while there is work to do.
@@ -611,7 +630,7 @@ async fn an_http2_client_that_is_gone_is_found_by_its_missing_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn hyper_limits_the_streams_of_a_connection() {
-    let streams = number("over {} requests at a time, HTTP/2") as u32;
+    let streams = limits().number("over {} requests at a time, HTTP/2") as u32;
     let requests = |count: u32| {
         (0..count)
             .flat_map(|n| frame(HEADERS, END_HEADERS_AND_STREAM, 2 * n + 1, SLOW))
@@ -623,7 +642,8 @@ async fn hyper_limits_the_streams_of_a_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn hyper_limits_a_burst_of_resets() {
-    let resets = number("over {} requests reset in one burst, HTTP/2") as u32;
+    let resets =
+        limits().number("over {} requests reset in one burst, HTTP/2") as u32;
     let requests = |count: u32| {
         (0..count)
             .flat_map(|n| {
@@ -640,7 +660,7 @@ async fn hyper_limits_a_burst_of_resets() {
 
 #[tokio::test(start_paused = true)]
 async fn hyper_limits_the_malformed_requests_of_a_connection() {
-    let errors = number("over {} malformed requests, HTTP/2") as u32;
+    let errors = limits().number("over {} malformed requests, HTTP/2") as u32;
     // A `connection` header is malformed in HTTP/2.
     let malformed = b"\x82\x86\x84\x41\x01x\x00\x0aconnection\x05close";
     let requests = |count: u32| {
@@ -657,7 +677,7 @@ async fn hyper_limits_the_malformed_requests_of_a_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn hyper_limits_the_headers_of_an_http2_request() {
-    let limit = 1024 * number("headers over {} KiB, HTTP/2") as usize;
+    let limit = 1024 * limits().number("headers over {} KiB, HTTP/2") as usize;
     // Each header counts with its name, its value, and 32 bytes.
     for (size, status) in [(limit - 1024, 200), (limit, 431)] {
         let (mut client, _conn) = http2().await;
@@ -669,8 +689,8 @@ async fn hyper_limits_the_headers_of_an_http2_request() {
 
 #[tokio::test(start_paused = true)]
 async fn hyper_limits_the_head_of_an_http1_request() {
-    let headers = number("over {} headers, HTTP/1") as usize;
-    let size = 1000 * number("a head of {} kB, HTTP/1") as usize;
+    let headers = limits().number("over {} headers, HTTP/1") as usize;
+    let size = 1000 * limits().number("a head of {} kB, HTTP/1") as usize;
     let head = |lines: &str| format!("GET / HTTP/1.1\r\n{lines}\r\n");
     for (head, status) in [
         (head(&"a: b\r\n".repeat(headers)), "200 OK"),
@@ -744,7 +764,7 @@ async fn by_default_these_clients_stay() {
 
 #[tokio::test(start_paused = true)]
 async fn with_a_timer_the_head_has_30_s_by_default() {
-    let default = number("| {} s with a Timer, else none");
+    let default = limits().number("| {} s with a Timer, else none");
     for bytes in ["GET ", GET] {
         let (mut client, conn) = bare(with_timers());
         client.write_all(bytes.as_bytes()).await.unwrap();
@@ -756,6 +776,33 @@ async fn with_a_timer_the_head_has_30_s_by_default() {
         client.write_all(bytes.as_bytes()).await.unwrap();
         assert!(timeout(Duration::from_secs(3600), conn).await.is_err(), "no timer");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_http1_builder_limits_silence_by_itself() {
+    let (_client, server) = duplex(1024);
+    let service = service_fn(async |_: Request<Incoming>| {
+        Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new());
+    let conn = tokio::spawn(builder.serve_connection(TokioIo::new(server), service));
+    let conn = tokio::spawn(async { conn.await.unwrap().map_err(|e| e.to_string()) });
+    let default = limits().number("| {} s with a Timer, else none");
+    assert_eq!(end(conn).await, error(default, "read header from client timeout"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keep_alive_ends_silence_after_the_preface() {
+    let mut builder = with_timers();
+    builder
+        .http2()
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10));
+    let (mut client, conn) = bare(builder);
+    client.write_all(PREFACE.as_bytes()).await.unwrap();
+    let text = "http2 error: keep-alive timed out: operation timed out";
+    assert_eq!(end(conn).await, error(30, text));
 }
 
 #[tokio::test]
