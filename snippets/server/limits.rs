@@ -34,7 +34,9 @@ pub const HEAD: Duration = Duration::from_secs(5);
 /// HTTP/2: a PING after this long without a frame, and how long its answer may take.
 pub const PING_AFTER: Duration = Duration::from_secs(20);
 pub const PING_ANSWER: Duration = Duration::from_secs(10);
-/// A request body: its size, a time for its start, and its slowest rate after that.
+/// HTTP/2: requests at a time on one connection. Each may hold a body.
+pub const MAX_STREAMS: u32 = 20;
+/// A request body: its size, the time to start, and the minimum rate after that.
 pub const MAX_BODY: usize = 1024 * 1024;
 pub const BODY_START: Duration = Duration::from_secs(5);
 pub const BODY_BYTES_PER_SECOND: u64 = 1_000;
@@ -42,7 +44,7 @@ pub const BODY_BYTES_PER_SECOND: u64 = 1_000;
 pub const HANDLER: Duration = Duration::from_secs(5);
 /// How long a client may take nothing of what we write.
 pub const WRITE_STALL: Duration = Duration::from_secs(10);
-/// When a connection ends whatever it does, and the time for its last responses.
+/// When a connection must end, and the time for its last responses.
 pub const MAX_AGE: Duration = Duration::from_secs(10 * 60);
 pub const LAST_RESPONSES: Duration = Duration::from_secs(30);
 // ANCHOR_END: limits
@@ -55,7 +57,7 @@ type Body = BoxBody<Bytes, Infallible>;
 pub struct WriteStall<T> {
     io: T,
     limit: Duration,
-    /// Runs out `limit` after the client stopped reading, if it is waited for.
+    /// Counts only while a write is `waiting`.
     timer: Pin<Box<Sleep>>,
     waiting: bool,
 }
@@ -225,6 +227,7 @@ pub fn builder() -> auto::Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
         .keep_alive_interval(PING_AFTER)
         .keep_alive_timeout(PING_ANSWER);
     builder
@@ -265,7 +268,7 @@ where
     conn.as_mut().graceful_shutdown();
     timeout(LAST_RESPONSES, conn)
         .await
-        .unwrap_or_else(|_| Err("cut off at its greatest age".into()))
+        .unwrap_or_else(|_| Err("closed at its maximum age".into()))
     // ANCHOR_END: age
 }
 

@@ -491,7 +491,7 @@ async fn the_age_of_a_connection_is_limited() {
             sleep(Duration::from_secs(1)).await;
         }
     });
-    let too_old = error(max_age() + last_responses(), "cut off at its greatest age");
+    let too_old = error(max_age() + last_responses(), "closed at its maximum age");
     assert_eq!(end(conn).await, too_old);
 }
 
@@ -516,7 +516,7 @@ fn get(path: &str) -> Request<Empty<Bytes>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_http2_client_that_answers_pings_may_stay_idle_up_to_the_greatest_age() {
+async fn an_http2_client_that_answers_pings_may_stay_idle_up_to_the_maximum_age() {
     let (mut client, conn) = http2().await;
     assert_eq!(client.send_request(get("/")).await.unwrap().status(), 200);
     // The client closes too when it is told to leave, so the connection may end with an error.
@@ -528,7 +528,7 @@ async fn only_the_age_ends_a_response_that_the_client_does_not_let_flow() {
     let (mut client, conn) = http2().await;
     // Nobody reads this body, so the window of its stream stays shut.
     let response = client.send_request(get("/download")).await.unwrap();
-    let too_old = error(max_age() + last_responses(), "cut off at its greatest age");
+    let too_old = error(max_age() + last_responses(), "closed at its maximum age");
     assert_eq!(end(conn).await, too_old);
     drop(response);
 }
@@ -586,17 +586,26 @@ fn code(bytes: &[u8]) -> u32 {
     u32::from_be_bytes(bytes[..4].try_into().unwrap())
 }
 
-/// The code of the GOAWAY that ends a connection on which these frames come; and those of the RST_STREAM
-/// frames before it. No GOAWAY if none comes within a second.
-async fn goaway(frames: Vec<u8>) -> (Option<u32>, Vec<u32>) {
-    let (client, _conn) = start(1024 * 1024);
+/// Sends these frames, a second after each other, on an HTTP/2 connection. The code of the GOAWAY that
+/// ends it, None if it goes on; and those of the RST_STREAM frames before that.
+async fn goaway(
+    client: DuplexStream,
+    frames: Vec<Vec<u8>>,
+) -> (Option<u32>, Vec<u32>) {
     let (mut reader, mut writer) = tokio::io::split(client);
-    let mut all = [PREFACE.as_bytes(), &frame(SETTINGS, 0, 0, &[])].concat();
-    all.extend(frames);
-    writer.write_all(&all).await.unwrap();
+    let start = [PREFACE.as_bytes(), &frame(SETTINGS, 0, 0, &[])].concat();
+    writer.write_all(&start).await.unwrap();
+    tokio::spawn(async move {
+        for frames in frames {
+            writer.write_all(&frames).await.ok();
+            sleep(Duration::from_secs(1)).await;
+        }
+        // The connection stays open.
+        std::future::pending::<()>().await;
+    });
     let mut resets = Vec::new();
     while let Ok(Ok((kind, _, payload))) =
-        timeout(Duration::from_secs(1), read_frame(&mut reader)).await
+        timeout(Duration::from_secs(3600), read_frame(&mut reader)).await
     {
         match kind {
             RST_STREAM => resets.push(code(&payload)),
@@ -605,6 +614,31 @@ async fn goaway(frames: Vec<u8>) -> (Option<u32>, Vec<u32>) {
         }
     }
     (None, resets)
+}
+
+/// The frames of so many requests in one write, the first of which is `from`.
+fn requests(from: u32, count: u32, frames: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
+    (from..from + count).flat_map(|n| frames(2 * n + 1)).collect()
+}
+
+fn slow(stream: u32) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS_AND_STREAM, stream, SLOW)
+}
+
+fn slow_and_reset(stream: u32) -> Vec<u8> {
+    [slow(stream), frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat()
+}
+
+/// A `connection` header is malformed in HTTP/2.
+fn malformed(stream: u32) -> Vec<u8> {
+    let headers = b"\x82\x86\x84\x41\x01x\x00\x0aconnection\x05close";
+    frame(HEADERS, END_HEADERS_AND_STREAM, stream, headers)
+}
+
+/// What comes of these frames on a connection with hyper's defaults.
+async fn by_default(frames: Vec<Vec<u8>>) -> (Option<u32>, Vec<u32>) {
+    let (client, _conn) = bare(with_timers());
+    goaway(client, frames).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -629,50 +663,40 @@ async fn an_http2_client_that_is_gone_is_found_by_its_missing_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hyper_limits_the_streams_of_a_connection() {
-    let streams = limits().number("over {} requests at a time, HTTP/2") as u32;
-    let requests = |count: u32| {
-        (0..count)
-            .flat_map(|n| frame(HEADERS, END_HEADERS_AND_STREAM, 2 * n + 1, SLOW))
-            .collect()
-    };
-    assert_eq!(goaway(requests(streams)).await, (None, vec![]));
-    assert_eq!(goaway(requests(streams + 1)).await, (None, vec![REFUSED_STREAM]));
+async fn the_streams_of_a_connection_are_limited() {
+    let max = limits().number("over {} requests at a time, HTTP/2") as u32;
+    assert_eq!(by_default(vec![requests(0, max, slow)]).await, (None, vec![]));
+    let refused = (None, vec![REFUSED_STREAM]);
+    assert_eq!(by_default(vec![requests(0, max + 1, slow)]).await, refused);
+
+    let max = limits().number("the program allows only {} requests at a time") as u32;
+    for (count, refused) in [(max, vec![]), (max + 1, vec![REFUSED_STREAM])] {
+        let (client, conn) = start(1024 * 1024);
+        let frames = vec![requests(0, count, slow)];
+        let (goaway, resets) = goaway(client, frames).await;
+        assert_eq!(resets, refused);
+        assert_eq!(goaway, Some(0), "keep-alive ends it: nobody answers the PING");
+        conn.await.unwrap().unwrap_err();
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn hyper_limits_a_burst_of_resets() {
-    let resets =
-        limits().number("over {} requests reset in one burst, HTTP/2") as u32;
-    let requests = |count: u32| {
-        (0..count)
-            .flat_map(|n| {
-                let stream = 2 * n + 1;
-                let mut frames = frame(HEADERS, END_HEADERS_AND_STREAM, stream, SLOW);
-                frames.extend(frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
-                frames
-            })
-            .collect()
-    };
-    assert_eq!(goaway(requests(resets)).await.0, None);
-    assert_eq!(goaway(requests(resets + 1)).await.0, Some(ENHANCE_YOUR_CALM));
+async fn hyper_limits_a_burst_of_resets_and_not_their_number() {
+    let max = limits().number("over {} requests reset in one burst, HTTP/2") as u32;
+    assert_eq!(by_default(vec![requests(0, max, slow_and_reset)]).await.0, None);
+    let more = vec![requests(0, max + 1, slow_and_reset)];
+    assert_eq!(by_default(more).await.0, Some(ENHANCE_YOUR_CALM));
+    let paced = (0..100).map(|n| requests(5 * n, 5, slow_and_reset)).collect();
+    assert_eq!(by_default(paced).await.0, None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn hyper_limits_the_malformed_requests_of_a_connection() {
-    let errors = limits().number("over {} malformed requests, HTTP/2") as u32;
-    // A `connection` header is malformed in HTTP/2.
-    let malformed = b"\x82\x86\x84\x41\x01x\x00\x0aconnection\x05close";
-    let requests = |count: u32| {
-        (0..count)
-            .flat_map(|n| {
-                frame(HEADERS, END_HEADERS_AND_STREAM, 2 * n + 1, malformed)
-            })
-            .collect()
-    };
-    let (end, resets) = goaway(requests(errors)).await;
-    assert_eq!((end, resets.len()), (None, errors as usize));
-    assert_eq!(goaway(requests(errors + 1)).await.0, Some(ENHANCE_YOUR_CALM));
+    let max = limits().number("over {} malformed requests, HTTP/2") as u32;
+    let (end, resets) = by_default(vec![requests(0, max, malformed)]).await;
+    assert_eq!((end, resets.len()), (None, max as usize));
+    let more = vec![requests(0, max + 1, malformed)];
+    assert_eq!(by_default(more).await.0, Some(ENHANCE_YOUR_CALM));
 }
 
 #[tokio::test(start_paused = true)]
@@ -722,13 +746,13 @@ async fn hyper_limits_the_head_of_an_http1_request() {
 fn bare(
     builder: auto::Builder<TokioExecutor>,
 ) -> (DuplexStream, JoinHandle<Result<(), String>>) {
-    let (client, server) = duplex(1024);
+    let (client, server) = duplex(1024 * 1024);
     let conn = tokio::spawn(async move {
         let service = service_fn(async |request: Request<Incoming>| {
-            let response = if request.uri().path() == "/large" {
-                Full::<Bytes>::from(vec![b'.'; 100_000])
-            } else {
-                request.into_body().collect().await?.to_bytes().into()
+            let response = match request.uri().path() {
+                "/large" => Full::<Bytes>::from(vec![b'.'; 4 * 1024 * 1024]),
+                "/slow" => std::future::pending().await,
+                _ => request.into_body().collect().await?.to_bytes().into(),
             };
             Ok::<_, hyper::Error>(Response::new(response))
         });
@@ -764,7 +788,7 @@ async fn by_default_these_clients_stay() {
 
 #[tokio::test(start_paused = true)]
 async fn with_a_timer_the_head_has_30_s_by_default() {
-    let default = limits().number("| {} s with a Timer, else none");
+    let default = limits().number("header_read_timeout, {} s with a Timer");
     for bytes in ["GET ", GET] {
         let (mut client, conn) = bare(with_timers());
         client.write_all(bytes.as_bytes()).await.unwrap();
@@ -788,7 +812,7 @@ async fn the_http1_builder_limits_silence_by_itself() {
     builder.timer(TokioTimer::new());
     let conn = tokio::spawn(builder.serve_connection(TokioIo::new(server), service));
     let conn = tokio::spawn(async { conn.await.unwrap().map_err(|e| e.to_string()) });
-    let default = limits().number("| {} s with a Timer, else none");
+    let default = limits().number("header_read_timeout, {} s with a Timer");
     assert_eq!(end(conn).await, error(default, "read header from client timeout"));
 }
 
