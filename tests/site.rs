@@ -6,8 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use book::{Page, resolve};
+use harness::{root, the_book};
 use mdbook_driver::MDBook;
-use book::{Block, Book, hidden, resolve};
 use regex::Regex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -24,13 +25,9 @@ static SITE: LazyLock<PathBuf> = LazyLock::new(|| {
     folder.join("html")
 });
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+fn pages() -> &'static [Page] {
+    &the_book().pages
 }
-
-static BOOK: LazyLock<Book> = LazyLock::new(|| {
-    Book::read(root()).unwrap_or_else(|defects| panic!("{defects:?}"))
-});
 
 /// A file of the site.
 fn file(path: &str) -> String {
@@ -45,7 +42,7 @@ fn address(page: &str) -> String {
 
 /// The address under which search engines know the page: the first one is the front page.
 fn canonical(page: &str) -> String {
-    let front = &BOOK.pages[0].path;
+    let front = &pages()[0].path;
     if page == front { URL.to_owned() } else { format!("{URL}{}", address(page)) }
 }
 
@@ -64,26 +61,10 @@ fn text(html: &str) -> String {
         .replace("&amp;", "&")
 }
 
-/// The program of a block as it is copied: its hidden lines without their `# `.
-fn program(block: &Block) -> String {
-    if !block.is_rust() {
-        return block.text.clone();
-    }
-    let lines = block.text.lines().map(|line| hidden(line).unwrap_or(line));
-    lines.map(|line| format!("{line}\n")).collect()
-}
-
-/// The lines of a block that its page shows.
-fn shown(block: &Block) -> String {
-    let lines =
-        block.text.lines().filter(|line| !block.is_rust() || hidden(line).is_none());
-    lines.map(|line| format!("{line}\n")).collect()
-}
-
 #[test]
 fn each_page_has_a_description_of_its_own() {
     let mut seen = BTreeMap::new();
-    for page in &BOOK.pages {
+    for page in pages() {
         let html = file(&address(&page.path));
         let description =
             found(&html, "<meta name=\"description\" content=\"([^\"]*)\">")
@@ -107,7 +88,7 @@ fn each_page_has_a_description_of_its_own() {
 
 #[test]
 fn each_page_says_where_it_is() {
-    for page in &BOOK.pages {
+    for page in pages() {
         let html = file(&address(&page.path));
         let link = found(&html, "<link rel=\"canonical\" href=\"([^\"]*)\">");
         assert_eq!(link, Some(&*canonical(&page.path)), "{}", page.path);
@@ -127,7 +108,7 @@ fn each_page_says_where_it_is() {
 fn the_sitemap_and_llms_txt_list_each_page() {
     let sitemap = file("sitemap.xml");
     let summary = file("llms.txt");
-    for page in &BOOK.pages {
+    for page in pages() {
         let entry = format!("<loc>{}</loc>", canonical(&page.path));
         assert!(sitemap.contains(&entry), "sitemap.xml does not list {}", page.path);
         let link = format!("]({URL}{}): ", address(&page.path));
@@ -135,7 +116,7 @@ fn the_sitemap_and_llms_txt_list_each_page() {
     }
     assert_eq!(
         sitemap.matches("<loc>").count(),
-        BOOK.pages.len(),
+        pages().len(),
         "sitemap.xml has more"
     );
 }
@@ -143,9 +124,9 @@ fn the_sitemap_and_llms_txt_list_each_page() {
 #[test]
 fn llms_full_has_each_block_and_each_program() {
     let text = file("llms-full.txt");
-    for block in BOOK.blocks() {
+    for block in the_book().blocks() {
         for (what, code) in
-            [("what it shows", shown(block)), ("its program", program(block))]
+            [("what it shows", block.shown()), ("its program", block.whole())]
         {
             assert!(
                 text.contains(code.trim_matches('\n')),
@@ -170,7 +151,7 @@ fn each_block_shows_its_lines_and_has_its_program() {
             .map(str::to_owned)
             .collect()
     };
-    for page in &BOOK.pages {
+    for page in pages() {
         let html = file(&address(&page.path));
         let programs = found(
             &html,
@@ -190,7 +171,7 @@ fn each_block_shows_its_lines_and_has_its_program() {
             let lines = text(&rendered["shown"]);
             assert_eq!(
                 without_blank_lines(&lines),
-                without_blank_lines(&shown(block)),
+                without_blank_lines(&block.shown()),
                 "{place}"
             );
             let all = match rendered.name("program") {
@@ -199,7 +180,7 @@ fn each_block_shows_its_lines_and_has_its_program() {
             };
             assert_eq!(
                 all.trim_end(),
-                program(block).trim_end(),
+                block.whole().trim_end(),
                 "{place}: the whole program"
             );
         }
@@ -224,80 +205,86 @@ fn script(name: &str, before: &str, after: &str) -> Value {
 }
 
 #[test]
-fn the_search_index_has_each_name_in_code() {
-    let index = script("search-index", "var searchIndex = ", ";");
+fn the_search_has_each_name_in_code() {
+    let titles = script("search-titles", "var searchTitles = ", ";");
     let texts = script("search-texts", "searchTexts(", ");");
-    let mut texts = texts.as_array().unwrap().iter();
+    let list = |value: &Value| value.as_array().unwrap().clone();
+    let mut texts = list(&texts).into_iter();
     let name = Regex::new(r"\b[A-Za-z_]\w{2,}").unwrap();
-    for (page, entry) in BOOK.pages.iter().zip(index.as_array().unwrap()) {
-        assert!(
-            SITE.join(entry[0].as_str().unwrap()).exists(),
-            "the search leads to {}",
-            entry[0]
-        );
-        let mut known: BTreeSet<&str> = BTreeSet::new();
-        for section in entry[2].as_array().unwrap() {
-            let [_, title, names, hidden] = &section.as_array().unwrap()[..] else {
-                panic!("{section} is no section");
-            };
-            let [prose, code] = &texts.next().unwrap().as_array().unwrap()[..] else {
-                panic!("{title} has no texts");
-            };
-            let code = code.as_str().unwrap();
-            let missing =
-                names.as_str().unwrap().split(' ').find(|name| !code.contains(name));
-            assert_eq!(missing, None, "{}: {title} {prose}", page.path);
-            for text in [names, hidden] {
-                known.extend(
-                    name.find_iter(text.as_str().unwrap()).map(|name| name.as_str()),
-                );
+    for (page, entry) in pages().iter().zip(list(&titles)) {
+        let address = entry[0].as_str().unwrap();
+        assert!(SITE.join(address).exists(), "the search leads to {address}");
+        let mut known = BTreeSet::new();
+        for section in list(&entry[2]) {
+            let texts =
+                texts.next().unwrap_or_else(|| panic!("{section} has no texts"));
+            for code in [&texts[1], &texts[2]] {
+                let names = name.find_iter(code.as_str().unwrap());
+                known.extend(names.map(|name| name.as_str().to_owned()));
             }
         }
         for block in &page.blocks {
-            let program = program(block);
-            for name in name.find_iter(&program) {
-                assert!(
-                    known.contains(name.as_str()),
-                    "{}:{}: the search does not find `{}`",
-                    block.page,
-                    block.line,
-                    name.as_str()
-                );
-            }
+            let program = block.whole();
+            let missing =
+                name.find_iter(&program).find(|name| !known.contains(name.as_str()));
+            let place = format!("{}:{}", block.page, block.line);
+            assert_eq!(missing, None, "{place}: the search does not find this name");
         }
     }
     assert_eq!(
         texts.next(),
         None,
-        "search-texts has more sections than search-index"
+        "search-texts has more sections than search-titles"
     );
 }
 
 #[test]
-fn the_foot_of_each_page_names_the_locked_versions() {
-    let lock: toml::Table =
-        fs::read_to_string(root().join("Cargo.lock")).unwrap().parse().unwrap();
-    let packages = lock["package"].as_array().unwrap();
-    let versions = ["hyper", "hyper-util", "http-body-util", "tokio"].map(|name| {
-        let newest =
-            packages.iter().rfind(|package| package["name"].as_str() == Some(name));
-        format!("{name} {}", newest.unwrap()["version"].as_str().unwrap())
-    });
+fn the_foot_of_each_page_names_the_locked_versions_and_its_neighbours() {
+    let locked = book::locked(root());
+    let versions = ["hyper", "hyper-util", "http-body-util", "tokio"]
+        .map(|name| format!("{name} {}", locked[name]));
     let line = format!("Tested with {}.", versions.join(", "));
-    for page in &BOOK.pages {
-        assert!(file(&address(&page.path)).contains(&line), "{}: {line}", page.path);
+    let address = |index: usize| pages().get(index).map(|page| address(&page.path));
+    for (index, page) in pages().iter().enumerate() {
+        let html = file(&address(index).unwrap());
+        assert!(html.contains(&line), "{}: {line}", page.path);
+        let root = "../".repeat(page.path.matches('/').count() - 1);
+        for (kind, neighbour) in [
+            ("prev", index.checked_sub(1).and_then(address)),
+            ("next", address(index + 1)),
+        ] {
+            let link = found(&html, &format!("<a rel=\"{kind}\" href=\"([^\"]*)\">"));
+            let wanted = neighbour.map(|neighbour| format!("{root}{neighbour}"));
+            assert_eq!(link.map(str::to_owned), wanted, "{}: {kind}", page.path);
+        }
     }
 }
 
 #[test]
-fn every_mark_of_the_template_is_filled() {
-    for page in ["index.html", "404.html", "print.html", "server/echo.html"] {
-        let html = file(page);
-        assert_eq!(
-            found(&html, "(<!-- site:[^>]*>)"),
-            None,
-            "{page}: theme/index.hbs has a mark that `Page::finish` in site/src/lib.rs does not know"
-        );
+fn every_mark_is_filled() {
+    let listed = pages().iter().map(|page| address(&page.path));
+    for page in
+        listed.chain(["index.html", "404.html", "print.html"].map(str::to_owned))
+    {
+        let mark = file(&page)
+            .lines()
+            .find(|line| line.contains("<!-- site:"))
+            .map(str::to_owned);
+        assert_eq!(mark, None, "{page}: tools/site/src/lib.rs knows no such mark");
+    }
+}
+
+#[test]
+fn the_tree_of_pages_is_open_where_the_reader_is() {
+    let part = Regex::new("(?s)<details( open)?><summary>.*?</details>").unwrap();
+    for page in pages() {
+        let html = file(&address(&page.path));
+        for part in part
+            .captures_iter(found(&html, "(?s)<nav id=\"pages\"(.*?)</nav>").unwrap())
+        {
+            let here = part[0].contains("aria-current");
+            assert_eq!(part.get(1).is_some(), here, "{}: {}", page.path, &part[0]);
+        }
     }
 }
 
@@ -313,7 +300,7 @@ fn the_template_that_ours_replaces_has_not_changed() {
         Sha256::digest(template).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         hash, UPSTREAM,
-        "mdBook's template index.hbs has changed, and theme/index.hbs stands in its place. Read what \
+        "mdBook's template index.hbs has changed, and tools/site/theme/index.hbs stands in its place. Read what \
          changed (front-end/templates/index.hbs in the repository of mdBook, from the release in the last \
          commit that touched this test), take over what our pages need, look at the site, then write the \
          new hash into UPSTREAM"
@@ -329,10 +316,10 @@ fn ids(page: &str) -> BTreeSet<String> {
 
 #[test]
 fn links_lead_to_pages_and_fragments() {
-    let pages: BTreeMap<&str, BTreeSet<String>> =
-        BOOK.pages.iter().map(|page| (&*page.path, ids(&page.path))).collect();
+    let known: BTreeMap<&str, BTreeSet<String>> =
+        pages().iter().map(|page| (&*page.path, ids(&page.path))).collect();
     let mut broken = Vec::new();
-    for page in &BOOK.pages {
+    for page in pages() {
         for (line, link) in page.links() {
             if link.contains("://") {
                 continue;
@@ -344,7 +331,7 @@ fn links_lead_to_pages_and_fragments() {
                 resolve(&page.path, path)
             };
             let place = format!("{}:{line}", page.path);
-            match pages.get(&*target) {
+            match known.get(&*target) {
                 None => broken.push(format!(
                     "{place}: the book has no page {target}: correct the link {link}"
                 )),
@@ -362,44 +349,24 @@ fn links_lead_to_pages_and_fragments() {
 /// pages that the repository of the official site, hyperium/hyperium.github.io, has or had:
 /// `_stable/` is served as `guides/1/`, `_legacy/` as `guides/0.14/`, and `_guides/` was `guides/`, to
 /// which `redirect_from` still points.
-const OFFICIAL: [&str; 37] = [
-    "guides",
-    "guides/client",
-    "guides/client/advanced",
-    "guides/client/basic",
-    "guides/client/configuration",
-    "guides/client/json",
-    "guides/client/timeout",
-    "guides/server",
-    "guides/server/echo",
-    "guides/server/graceful-shutdown",
-    "guides/server/handle_post",
-    "guides/server/hello-world",
-    "guides/server/response_strategies",
-    "guides/0.14",
-    "guides/0.14/client",
-    "guides/0.14/client/advanced",
-    "guides/0.14/client/basic",
-    "guides/0.14/client/configuration",
-    "guides/0.14/server",
-    "guides/0.14/server/echo",
-    "guides/0.14/server/graceful-shutdown",
-    "guides/0.14/server/hello-world",
-    "guides/1",
-    "guides/1/client",
-    "guides/1/client/advanced",
-    "guides/1/client/basic",
-    "guides/1/client/connectors",
-    "guides/1/client/post",
-    "guides/1/init/runtime",
-    "guides/1/init/setup",
-    "guides/1/server",
-    "guides/1/server/echo",
-    "guides/1/server/graceful-shutdown",
-    "guides/1/server/hello-world",
-    "guides/1/server/hello-world-http2",
-    "guides/1/server/middleware",
-    "guides/1/upgrading",
+const OFFICIAL: [(&str, &str); 3] = [
+    (
+        "guides",
+        "client client/advanced client/basic client/configuration client/json client/timeout \
+         server server/echo server/graceful-shutdown server/handle_post server/hello-world \
+         server/response_strategies",
+    ),
+    (
+        "guides/0.14",
+        "client client/advanced client/basic client/configuration server server/echo \
+         server/graceful-shutdown server/hello-world",
+    ),
+    (
+        "guides/1",
+        "client client/advanced client/basic client/connectors client/post init/runtime \
+         init/setup server server/echo server/graceful-shutdown server/hello-world \
+         server/hello-world-http2 server/middleware upgrading",
+    ),
 ];
 
 #[test]
@@ -407,17 +374,18 @@ fn each_address_of_the_official_guides_leads_to_a_page() {
     let config = MDBook::load(root()).unwrap().config;
     let redirects = config.html_config().unwrap().redirect;
     let mut defects = Vec::new();
-    for address in OFFICIAL {
-        let from = format!("/{address}/index.html");
-        if !redirects.contains_key(&from) {
-            defects.push(format!(
-                "book.toml: no redirect for {from}: lead it to the page that answers the same question"
-            ));
+    for (folder, addresses) in OFFICIAL {
+        for address in ["."].into_iter().chain(addresses.split(' ')) {
+            let from = format!("/{folder}/{address}/index.html").replace("/./", "/");
+            if !redirects.contains_key(&from) {
+                defects.push(format!(
+                    "book.toml: no redirect for {from}: lead it to the page that answers the same question"
+                ));
+            }
         }
     }
     // A page, or index.html, which is the first page.
-    let pages: BTreeMap<String, BTreeSet<String>> = BOOK
-        .pages
+    let pages: BTreeMap<String, BTreeSet<String>> = pages()
         .iter()
         .map(|page| &*page.path)
         .chain(["src/index.md"])
@@ -458,7 +426,7 @@ fn pictures() -> Vec<(String, usize, String)> {
     let picture = Regex::new(r"(?s)<svg\b.*?</svg>").unwrap();
     let include = Regex::new(r"\{\{\s*#include\s+(\S+\.svg)\s*\}\}").unwrap();
     let mut found = Vec::new();
-    for page in &BOOK.pages {
+    for page in pages() {
         let mut files = vec![(page.path.clone(), page.source.clone())];
         for included in include.captures_iter(&page.source) {
             let file = resolve(&page.path, &included[1]);
@@ -531,10 +499,10 @@ fn pictures_follow_the_theme_and_can_be_read_aloud() {
         }
     }
     // The pages have ids of their own, such as those of headings.
-    let pages: String =
-        BOOK.pages.iter().map(|page| file(&address(&page.path))).collect();
+    let html: String =
+        pages().iter().map(|page| file(&address(&page.path))).collect();
     for (name, place) in &seen {
-        if pages.matches(&format!(" id=\"{name}\"")).count() > 1 {
+        if html.matches(&format!(" id=\"{name}\"")).count() > 1 {
             defects.push(format!(
                 "{place}: the id {name} is also that of a heading: begin it with the name of the picture"
             ));

@@ -13,8 +13,8 @@ export const repository = resolve(import.meta.dirname, '../..');
 export const site = resolve(process.env.SITE ?? join(repository, 'book/html'));
 if (!existsSync(join(site, 'index.html'))) missing(`no site in ${site}`, 'run `mdbook build`, or say where it lies: SITE=folder');
 
-export function missing(what, mend) {
-  console.error(`${what}: ${mend}`);
+export function missing(what, fix) {
+  console.error(`${what}: ${fix}`);
   process.exit(1);
 }
 
@@ -38,17 +38,36 @@ export function build(folder, address) {
   return join(repository, folder, 'html');
 }
 
+/** The pages of the book with their code blocks, as tools/book reads them. */
+const blocks = new Map();
+const read = spawnSync('cargo', ['run', '--quiet', '--locked', '--package', 'book', '--example', 'blocks'], {
+  cwd: repository,
+  encoding: 'utf8',
+  maxBuffer: 2 ** 30,
+  stdio: ['ignore', 'pipe', 'inherit'],
+});
+if (read.status !== 0) missing('the book cannot be read', 'see above');
+for (const page of JSON.parse(read.stdout)) {
+  blocks.set(page.path.replace(/^src\/(.*)\.md$/, '$1.html'), page.blocks.map(({ fence, shown, whole }) => ({
+    fence,
+    shown: shown.trimEnd(),
+    whole: whole.trimEnd(),
+    hidden: shown !== whole,
+    commands: fence.startsWith('console') ? shown.match(/^\$ .*/gm)?.map((line) => line.slice(2)).join('\n') ?? '' : '',
+  })));
+}
+
 /** The first page of the book: mdBook writes it as index.html, and once more under its own name. */
-const first = readFileSync(join(repository, 'src/SUMMARY.md'), 'utf8').match(/\]\((.+)\.md\)/)[1] + '.html';
+const [first] = blocks.keys();
 
 /** The name that a page has once. */
 export function once(page) {
   return page === '' || page === first ? 'index.html' : page;
 }
 
-/** The source of a page of the site. */
-export function sourceOf(page) {
-  return join(repository, 'src', (once(page) === 'index.html' ? first : page).replace(/\.html$/, '.md'));
+/** The code blocks of a page: what a reader is to see and to copy. None if the page is not one of the book. */
+export function blocksOf(page) {
+  return blocks.get(once(page) === 'index.html' ? first : page) ?? [];
 }
 
 /** The HTML files of a site: what readers read, and what sends them elsewhere. */

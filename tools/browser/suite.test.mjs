@@ -12,12 +12,11 @@ import { pathToFileURL } from 'node:url';
 import axe from 'axe-core';
 import { chromium as engine } from 'playwright-core';
 import * as inpage from './inpage.mjs';
-import { build, chromium, files, once, serve, site } from './site.mjs';
-import { blocks } from './source.mjs';
+import { blocksOf, build, chromium, files, once, serve, site } from './site.mjs';
 
 const { pages } = files();
 /** A page with a program that is shown in part. */
-const code = pages.find((page) => blocks(page).some((block) => block.hidden));
+const code = pages.find((page) => blocksOf(page).some((block) => block.hidden));
 const screens = [360, 1280].flatMap((width) => ['light', 'dark'].map((theme) => ({ width, theme })));
 const server = await serve(site);
 const browser = await engine.launch({ executablePath: chromium() });
@@ -155,7 +154,7 @@ function dense(code) {
 /** Reports the first block that does not show what its source shows. */
 async function compareShown(page, path, report) {
   const shown = await shownCode(page);
-  const sources = blocks(path);
+  const sources = blocksOf(path);
   if (shown.length !== sources.length) {
     report('it has not as many code blocks as its source', 'render each block of the source as <pre><code>', `${shown.length} for ${sources.length}`);
   }
@@ -222,7 +221,7 @@ test('every page, at 360 and 1280 px, light and dark', async (t) => {
       await landmarks(page, path, (...defect) => order.add(first, ...defect));
       await measures(page, path, first, lines, columns);
       const shown = await shownCode(page);
-      blocks(path).forEach(({ hidden }, index) => {
+      blocksOf(path).forEach(({ hidden }, index) => {
         if (hidden && /^[ \t]*\n|\n[ \t]*\n[ \t]*\n|\n[ \t]*\n$/.test(shown[index] ?? '')) {
           holes.add(first, 'blank lines stand where lines are hidden', 'hide the blank lines with the lines around them', `\`${shown[index].trim().split('\n')[0]}\``);
         }
@@ -357,7 +356,7 @@ check('the theme follows the system until the reader chooses, and never flashes'
 
 // One at a time: there is one clipboard.
 check('code blocks show and copy the whole program, terminal blocks their commands', (defects) => each(pages, (path) => visit(defects, { page: path }, async (page, report) => {
-  const sources = blocks(path);
+  const sources = blocksOf(path);
   if (!sources.length) return;
   measured[path]['code blocks'] = sources.length;
   await unfold(page);
@@ -423,7 +422,7 @@ async function queries(page) {
   const wanted = new Map();
   const want = (query, path, why) => wanted.set(query, [...(wanted.get(query) ?? []), { path, why }]);
   for (const path of pages.filter((path) => path === once(path))) {
-    const rust = blocks(path).filter((block) => block.fence.startsWith('rust'));
+    const rust = blocksOf(path).filter((block) => block.fence.startsWith('rust'));
     const found = identifiers(rust.map((block) => block.whole).join('\n'));
     if (found.size) measured[path].identifiers = found.size;
     for (const name of found) {
@@ -462,7 +461,7 @@ function observe(page) {
   };
 }
 
-check('the search finds every identifier, its parts and errors, with at most 30 kB', (defects) => visit(defects, { page: code }, async (page, report) => {
+check('the search finds every identifier, its parts and errors, with at most 15 kB', (defects) => visit(defects, { page: code }, async (page, report) => {
   const wanted = await queries(page);
   await page.goto(server.address + code);
   const traffic = observe(page);
@@ -475,7 +474,7 @@ check('the search finds every identifier, its parts and errors, with at most 30 
   const list = (files) => files.map(({ path, size }) => `${path} ${size}`).join(', ');
   console.log(`the search fetches ${sum(opening)} bytes when it opens (${list(opening)}), and ${sum(typing)} when a reader types (${list(typing)}); it has answered ${wanted.size} queries`);
   if (!opening.length) report('the search fetches nothing when it opens', 'load its scripts then, not with each page');
-  if (sum(opening) > 30_000) report('the search fetches more than 30000 bytes when it opens', 'index less, or load less', list(opening));
+  if (sum(opening) > 15_000) report('the search fetches more than 15000 bytes when it opens', 'index less, or load less', list(opening));
 
   for (const [query, places] of wanted) {
     for (const { path, why } of places) {
@@ -592,14 +591,20 @@ check('a keyboard alone reaches everything', async (defects) => {
   }));
 
   await visit(defects, { page: code, width: 360 }, async (page, report) => {
+    const part = page.locator('nav[aria-label="Pages"] summary').last();
     const link = page.locator('nav[aria-label="Pages"] a[href]').last();
-    if (await link.isVisible()) report('the navigation is open from the start', 'fold it on a phone');
+    if (await part.isVisible()) report('the navigation is open from the start', 'fold it on a phone');
+    const tabTo = async (locator) => {
+      await locator.waitFor();
+      for (let steps = 0; steps < 200 && !await locator.evaluate((element) => element === document.activeElement); steps += 1) await page.keyboard.press('Tab');
+      await page.keyboard.press('Enter');
+    };
+    const href = await link.evaluate((element) => element.href);
     await menu(page).focus();
     await page.keyboard.press('Enter');
-    await link.waitFor();
-    const href = await link.evaluate((element) => element.href);
-    for (let steps = 0; steps < 200 && !await link.evaluate((element) => element === document.activeElement); steps += 1) await page.keyboard.press('Tab');
-    await page.keyboard.press('Enter');
+    if (await link.isVisible()) report('the navigation shows parts that the reader is not in', 'fold them');
+    await tabTo(part);
+    await tabTo(link);
     await page.waitForURL(href).catch(() => report('Menu, Tab and Enter do not lead to the last page of the navigation', 'let Tab go from the menu into the navigation', page.url()));
   });
 });
@@ -610,9 +615,11 @@ check('without JavaScript nothing is lost but the search', async (defects) => {
     texts[path] = await page.evaluate(inpage.content);
   });
   await visitAll(defects, pages.flatMap((page) => [{ page, width: 360 }, { page, width: 1280 }]), async (page, report, { page: path, width }) => {
-    const link = page.locator('nav[aria-label="Pages"] a[href]').last();
-    if (width === 360 && !await link.isVisible()) await menu(page).click();
-    if (!await link.isVisible()) report('the navigation does not show', 'render it in the page, and open it without a script');
+    const part = page.locator('nav[aria-label="Pages"] summary').last();
+    if (width === 360) await menu(page).click();
+    if (!await page.locator('nav[aria-label="Pages"] [aria-current]').isVisible()) report('the navigation does not show the page', 'open the part that it is in');
+    await part.click();
+    if (!await part.locator('..').locator('a').last().isVisible() && await part.locator('..').evaluate((details) => details.open)) report('the navigation does not show', 'render it in the page, and open it without a script');
     const dead = await page.evaluate(() => [...document.querySelectorAll('button, input, select')]
       .filter((control) => control.checkVisibility({ visibilityProperty: true }) && !control.hasAttribute('popovertarget') && !control.hasAttribute('commandfor'))
       .map((control) => (control.ariaLabel ?? control.textContent).trim() || control.id));

@@ -1,4 +1,4 @@
-//! The text of one page: mends the HTML that mdBook made of it, and reads from it what the rest
+//! The text of one page: fixes the HTML that mdBook made of it, and reads from it what the rest
 //! of the site says about the page.
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use crate::highlight::highlight;
 /// What the page says.
 #[derive(Default)]
 pub struct Content {
-    /// The HTML, mended.
+    /// The HTML, fixed.
     pub html: String,
     /// A heading and what stands below it, up to the next one.
     pub sections: Vec<Section>,
@@ -37,7 +37,7 @@ pub struct Section {
 }
 
 impl Content {
-    /// Reads and mends the HTML of a page.
+    /// Reads and fixes the HTML of a page.
     pub fn of(html: &str) -> Content {
         let mut reader = Reader { html, ..Reader::default() };
         let emitter = DefaultEmitter::<usize>::new_with_span();
@@ -130,9 +130,7 @@ impl Reader<'_> {
     fn token(&mut self, token: Token<usize>) {
         match token {
             Token::StartTag(tag) => self.start(&tag),
-            Token::EndTag(tag) => {
-                self.end(&name(&tag.name), tag.span.start, tag.span.end)
-            }
+            Token::EndTag(tag) => self.end(&name(&tag.name), tag.span.end),
             Token::String(text) => self.text(&name(&text.value)),
             _ => {}
         }
@@ -175,7 +173,7 @@ impl Reader<'_> {
         }
     }
 
-    fn end(&mut self, name: &str, start: usize, end: usize) {
+    fn end(&mut self, name: &str, end: usize) {
         match name {
             "span" if let Some(block) = &mut self.block => {
                 block.hidden = false;
@@ -199,7 +197,6 @@ impl Reader<'_> {
         {
             section.text.push(' ');
         }
-        debug_assert!(start <= end);
     }
 
     fn text(&mut self, text: &str) {

@@ -163,8 +163,4 @@ addEventListener("keydown", (event) => {
     }
 });
 
-// Paper has no way to open what is folded.
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((details) => {
-    details.open = true;
-}));
 if (document.body.classList.contains("print")) addEventListener("load", () => setTimeout(print, 100));
