@@ -14,12 +14,14 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 const URL: &str = "https://example.org/guide/";
+const REPOSITORY: &str = "https://example.org/books/hyper-guide";
 
 static SITE: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("site");
     let mut renderer = MDBook::load(root()).unwrap();
     renderer.config.build.build_dir = folder.clone();
     renderer.config.set("output.site.url", URL).unwrap();
+    renderer.config.set("output.html.git-repository-url", REPOSITORY).unwrap();
     renderer.with_renderer(site::Site);
     renderer.build().unwrap();
     folder.join("html")
@@ -27,6 +29,11 @@ static SITE: LazyLock<PathBuf> = LazyLock::new(|| {
 
 fn pages() -> &'static [Page] {
     &the_book().pages
+}
+
+/// Each page, and its HTML.
+fn rendered() -> impl Iterator<Item = (&'static Page, String)> {
+    pages().iter().map(|page| (page, file(&address(&page.path))))
 }
 
 /// A file of the site.
@@ -41,35 +48,32 @@ fn address(page: &str) -> String {
 }
 
 /// The address under which search engines know the page: the first one is the front page.
-fn canonical(page: &str) -> String {
-    let front = &pages()[0].path;
-    if page == front { URL.to_owned() } else { format!("{URL}{}", address(page)) }
+fn canonical(page: &Page) -> String {
+    let front = page.path == pages()[0].path;
+    if front { URL.to_owned() } else { format!("{URL}{}", address(&page.path)) }
 }
 
 /// What the first group of the pattern matches in the page.
 fn found<'a>(html: &'a str, pattern: &str) -> Option<&'a str> {
-    let pattern = Regex::new(pattern).unwrap();
-    pattern.captures(html).map(|found| found.get(1).unwrap().as_str())
+    let found = Regex::new(pattern).unwrap().captures(html)?;
+    Some(found.get(1).unwrap().as_str())
 }
 
 /// The text of a piece of HTML.
 fn text(html: &str) -> String {
     let text = Regex::new("<[^>]*>").unwrap().replace_all(html, "");
-    text.replace("&lt;", "<")
-        .replace("&gt;", ">")
-        .replace("&quot;", "\"")
-        .replace("&amp;", "&")
+    let text = text.replace("&lt;", "<").replace("&gt;", ">");
+    text.replace("&quot;", "\"").replace("&amp;", "&")
 }
 
 #[test]
 fn each_page_has_a_description_of_its_own() {
     let mut seen = BTreeMap::new();
-    for page in pages() {
-        let html = file(&address(&page.path));
+    for (page, html) in rendered() {
         let description =
-            found(&html, "<meta name=\"description\" content=\"([^\"]*)\">")
-                .unwrap_or_default();
-        let length = text(description).chars().count();
+            found(&html, "<meta name=\"description\" content=\"([^\"]*)\">");
+        let description = text(description.unwrap_or_default());
+        let length = description.chars().count();
         assert!(
             (50..=160).contains(&length),
             "{}: its first paragraph makes a description of {length} characters, search engines \
@@ -77,30 +81,33 @@ fn each_page_has_a_description_of_its_own() {
              {description}",
             page.path
         );
-        if let Some(other) = seen.insert(description.to_owned(), page.path.clone()) {
-            panic!(
-                "{} and {other} begin with the same words: {description}",
-                page.path
-            );
-        }
+        let other = seen.insert(description, &page.path);
+        assert_eq!(other, None, "{} begins with the same words", page.path);
     }
 }
 
 #[test]
 fn each_page_says_where_it_is() {
-    for page in pages() {
-        let html = file(&address(&page.path));
+    let part = Regex::new("(?s)<details( open)?><summary>.*?</details>").unwrap();
+    for (page, html) in rendered() {
+        let path = &page.path;
         let link = found(&html, "<link rel=\"canonical\" href=\"([^\"]*)\">");
-        assert_eq!(link, Some(&*canonical(&page.path)), "{}", page.path);
+        assert_eq!(link, Some(&*canonical(page)), "{path}");
         let property =
             found(&html, "<meta property=\"og:url\" content=\"([^\"]*)\">");
-        assert_eq!(property, link, "{}", page.path);
-        let marked = html.matches("aria-current=\"page\"").count();
-        assert_eq!(
-            marked, 1,
-            "{}: the tree of pages marks so many as this one",
-            page.path
-        );
+        assert_eq!(property, link, "{path}");
+        let tree = found(&html, "(?s)<nav id=\"pages\"(.*?)</nav>").unwrap();
+        let marked = tree.matches("aria-current=\"page\"").count();
+        assert_eq!(marked, 1, "{path}: the tree of pages marks so many as this one");
+        for part in part.captures_iter(tree) {
+            let here = part[0].contains("aria-current");
+            assert_eq!(
+                part.get(1).is_some(),
+                here,
+                "{path}: is it open? {}",
+                &part[0]
+            );
+        }
     }
 }
 
@@ -109,7 +116,7 @@ fn the_sitemap_and_llms_txt_list_each_page() {
     let sitemap = file("sitemap.xml");
     let summary = file("llms.txt");
     for page in pages() {
-        let entry = format!("<loc>{}</loc>", canonical(&page.path));
+        let entry = format!("<loc>{}</loc>", canonical(page));
         assert!(sitemap.contains(&entry), "sitemap.xml does not list {}", page.path);
         let link = format!("]({URL}{}): ", address(&page.path));
         assert!(summary.contains(&link), "llms.txt does not list {}", page.path);
@@ -125,55 +132,39 @@ fn the_sitemap_and_llms_txt_list_each_page() {
 fn llms_full_has_each_block_and_each_program() {
     let text = file("llms-full.txt");
     for block in the_book().blocks() {
-        for (what, code) in
-            [("what it shows", block.shown()), ("its program", block.whole())]
-        {
-            assert!(
-                text.contains(code.trim_matches('\n')),
-                "{}:{}: llms-full.txt lacks {what}",
-                block.page,
-                block.line
-            );
+        for code in [block.shown(), block.whole()] {
+            let place = format!("{}:{}", block.page, block.line);
+            let code = code.trim_matches('\n');
+            assert!(text.contains(code), "{place}: llms-full.txt lacks\n{code}");
         }
     }
 }
 
 #[test]
 fn each_block_shows_its_lines_and_has_its_program() {
-    let rendered = Regex::new(
+    let block = Regex::new(
         "(?s)<div class=\"code [a-z]+\"(?: data-program=\"(?<program>\\d+)\" data-shown=\"[-\\d ]*\")?>\
          <pre[^>]*><code>(?<shown>.*?)</code></pre>",
     )
     .unwrap();
     let without_blank_lines = |text: &str| -> Vec<String> {
-        text.lines()
-            .filter(|line| !line.trim().is_empty())
-            .map(str::to_owned)
-            .collect()
+        let lines = text.lines().filter(|line| !line.trim().is_empty());
+        lines.map(str::to_owned).collect()
     };
-    for page in pages() {
-        let html = file(&address(&page.path));
-        let programs = found(
-            &html,
-            "(?s)<script type=\"application/json\" id=\"programs\">(.*?)</script>",
-        );
-        let programs: Vec<String> =
-            serde_json::from_str(programs.unwrap_or("[]")).unwrap();
-        let rendered: Vec<_> = rendered.captures_iter(&html).collect();
-        assert_eq!(
-            rendered.len(),
-            page.blocks.len(),
-            "{}: so many blocks",
-            page.path
-        );
-        for (block, rendered) in page.blocks.iter().zip(rendered) {
+    for (page, html) in rendered() {
+        let programs =
+            "(?s)<script type=\"application/json\" id=\"programs\">(.*?)</script>";
+        let programs = found(&html, programs).unwrap_or("[]");
+        let programs: Vec<String> = serde_json::from_str(programs).unwrap();
+        let shown = block.captures_iter(&html);
+        let shown: Vec<_> =
+            shown.filter(|found| !found[0].contains(REPOSITORY)).collect();
+        assert_eq!(shown.len(), page.blocks.len(), "{}: so many blocks", page.path);
+        for (block, rendered) in page.blocks.iter().zip(shown) {
             let place = format!("{}:{}", block.page, block.line);
             let lines = text(&rendered["shown"]);
-            assert_eq!(
-                without_blank_lines(&lines),
-                without_blank_lines(&block.shown()),
-                "{place}"
-            );
+            let dense = without_blank_lines(&lines);
+            assert_eq!(dense, without_blank_lines(&block.shown()), "{place}");
             let all = match rendered.name("program") {
                 Some(number) => &programs[number.as_str().parse::<usize>().unwrap()],
                 None => &lines,
@@ -188,16 +179,15 @@ fn each_block_shows_its_lines_and_has_its_program() {
 }
 
 /// What a script of the search hands over.
-fn script(name: &str, before: &str, after: &str) -> Value {
-    let mut files =
-        fs::read_dir(&*SITE).unwrap().map(|entry| entry.unwrap().file_name());
-    let path = files.find(|file| file.to_string_lossy().starts_with(name));
-    let script = file(
-        path.unwrap_or_else(|| panic!("the site has no {name}")).to_str().unwrap(),
-    );
+fn script(name: &str, before: &str, after: &str) -> Vec<Value> {
+    let entries = fs::read_dir(&*SITE).unwrap();
+    let mut names =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let script = file(&names.find(|file| file.starts_with(name)).expect(name));
     let json = script
+        .trim_end()
         .strip_prefix(before)
-        .and_then(|rest| rest.trim_end().strip_suffix(after));
+        .and_then(|rest| rest.strip_suffix(after));
     serde_json::from_str(
         json.unwrap_or_else(|| panic!("{name} is not {before}…{after}")),
     )
@@ -207,15 +197,11 @@ fn script(name: &str, before: &str, after: &str) -> Value {
 #[test]
 fn the_search_has_each_name_in_code() {
     let titles = script("search-titles", "var searchTitles = ", ";");
-    let texts = script("search-texts", "searchTexts(", ");");
-    let list = |value: &Value| value.as_array().unwrap().clone();
-    let mut texts = list(&texts).into_iter();
+    let mut texts = script("search-texts", "searchTexts(", ");").into_iter();
     let name = Regex::new(r"\b[A-Za-z_]\w{2,}").unwrap();
-    for (page, entry) in pages().iter().zip(list(&titles)) {
-        let address = entry[0].as_str().unwrap();
-        assert!(SITE.join(address).exists(), "the search leads to {address}");
+    for (page, entry) in pages().iter().zip(titles) {
         let mut known = BTreeSet::new();
-        for section in list(&entry[2]) {
+        for section in entry[2].as_array().unwrap() {
             let texts =
                 texts.next().unwrap_or_else(|| panic!("{section} has no texts"));
             for code in [&texts[1], &texts[2]] {
@@ -241,49 +227,42 @@ fn the_search_has_each_name_in_code() {
 #[test]
 fn the_foot_of_each_page_names_the_locked_versions_and_its_neighbours() {
     let locked = book::locked(root());
-    let versions = ["hyper", "hyper-util", "http-body-util", "tokio"]
-        .map(|name| format!("{name} {}", locked[name]));
-    let line = format!("Tested with {}.", versions.join(", "));
-    let address = |index: usize| pages().get(index).map(|page| address(&page.path));
-    for (index, page) in pages().iter().enumerate() {
-        let html = file(&address(index).unwrap());
-        assert!(html.contains(&line), "{}: {line}", page.path);
-        let root = "../".repeat(page.path.matches('/').count() - 1);
-        for (kind, neighbour) in [
-            ("prev", index.checked_sub(1).and_then(address)),
-            ("next", address(index + 1)),
-        ] {
-            let link = found(&html, &format!("<a rel=\"{kind}\" href=\"([^\"]*)\">"));
-            let wanted = neighbour.map(|neighbour| format!("{root}{neighbour}"));
-            assert_eq!(link.map(str::to_owned), wanted, "{}: {kind}", page.path);
+    let versions = ["hyper", "hyper-util", "http-body-util", "tokio"];
+    let versions = versions.map(|name| format!("{name} {}", locked[name])).join(", ");
+    let neighbour = |index: usize| pages().get(index).map(|page| address(&page.path));
+    for (index, (page, html)) in rendered().enumerate() {
+        assert!(
+            html.contains(&format!("Tested with {versions}.")),
+            "{}: {versions}",
+            page.path
+        );
+        let before = index.checked_sub(1).and_then(neighbour);
+        for (kind, wanted) in [("prev", before), ("next", neighbour(index + 1))] {
+            let link = found(
+                &html,
+                &format!("<a rel=\"{kind}\" href=\"(?:\\.\\./)*([^\"]*)\">"),
+            );
+            assert_eq!(link, wanted.as_deref(), "{}: {kind}", page.path);
         }
     }
 }
 
 #[test]
 fn every_mark_is_filled() {
-    let listed = pages().iter().map(|page| address(&page.path));
-    for page in
-        listed.chain(["index.html", "404.html", "print.html"].map(str::to_owned))
-    {
-        let mark = file(&page)
-            .lines()
-            .find(|line| line.contains("<!-- site:"))
-            .map(str::to_owned);
+    let others = ["index.html", "404.html", "print.html"].map(str::to_owned);
+    for page in pages().iter().map(|page| address(&page.path)).chain(others) {
+        let html = file(&page);
+        let mark = found(&html, "(<!-- site:[^>]*>)");
         assert_eq!(mark, None, "{page}: tools/site/src/lib.rs knows no such mark");
     }
 }
 
 #[test]
-fn the_tree_of_pages_is_open_where_the_reader_is() {
-    let part = Regex::new("(?s)<details( open)?><summary>.*?</details>").unwrap();
-    for page in pages() {
-        let html = file(&address(&page.path));
-        for part in part
-            .captures_iter(found(&html, "(?s)<nav id=\"pages\"(.*?)</nav>").unwrap())
-        {
-            let here = part[0].contains("aria-current");
-            assert_eq!(part.get(1).is_some(), here, "{}: {}", page.path, &part[0]);
+fn where_a_page_says_clone_it_names_the_repository() {
+    for (page, html) in rendered() {
+        if page.source.contains("<!-- site:clone -->") {
+            let commands = format!("git clone {REPOSITORY}\ncd hyper-guide\n");
+            assert!(text(&html).contains(&commands), "{}", page.path);
         }
     }
 }
@@ -296,53 +275,58 @@ fn the_template_that_ours_replaces_has_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     MDBook::init(folder.path()).copy_theme(true).build().unwrap();
     let template = fs::read(folder.path().join("theme/index.hbs")).unwrap();
-    let hash: String =
-        Sha256::digest(template).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = Sha256::digest(template);
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         hash, UPSTREAM,
-        "mdBook's template index.hbs has changed, and tools/site/theme/index.hbs stands in its place. Read what \
-         changed (front-end/templates/index.hbs in the repository of mdBook, from the release in the last \
-         commit that touched this test), take over what our pages need, look at the site, then write the \
-         new hash into UPSTREAM"
+        "mdBook's template index.hbs has changed, and tools/site/theme/index.hbs stands in its \
+         place. Read what changed (front-end/templates/index.hbs in the repository of mdBook, \
+         from the release in the last commit that touched this test), take over what our pages \
+         need, look at the site, then write the new hash into UPSTREAM"
     );
 }
 
-/// The ids in the page that mdBook renders for `src/PAGE.md`.
-fn ids(page: &str) -> BTreeSet<String> {
-    let html = file(&address(page));
-    let id = Regex::new(r#"\sid="([^"]*)""#).unwrap();
-    id.captures_iter(&html).map(|found| found[1].to_owned()).collect()
+/// Why a link leads nowhere. `target` is a file of the site.
+fn broken(target: &str, fragment: &str) -> Option<String> {
+    static IDS: LazyLock<BTreeMap<String, BTreeSet<String>>> = LazyLock::new(|| {
+        let id = Regex::new(r#"\sid="([^"]*)""#).unwrap();
+        let listed = pages().iter().map(|page| address(&page.path));
+        let ids = listed.chain(["index.html".to_owned()]).map(|page| {
+            let html = file(&page);
+            let ids =
+                id.captures_iter(&html).map(|found| found[1].to_owned()).collect();
+            (page, ids)
+        });
+        ids.collect()
+    });
+    match IDS.get(target) {
+        None => Some(format!("{target} is no page of the book")),
+        Some(ids) if fragment.is_empty() || ids.contains(fragment) => None,
+        Some(_) => Some(format!("{target} has no heading #{fragment}")),
+    }
 }
 
 #[test]
 fn links_lead_to_pages_and_fragments() {
-    let known: BTreeMap<&str, BTreeSet<String>> =
-        pages().iter().map(|page| (&*page.path, ids(&page.path))).collect();
-    let mut broken = Vec::new();
+    let mut defects = Vec::new();
     for page in pages() {
-        for (line, link) in page.links() {
-            if link.contains("://") {
-                continue;
-            }
+        for (line, link) in
+            page.links().into_iter().filter(|(_, link)| !link.contains("://"))
+        {
             let (path, fragment) = link.split_once('#').unwrap_or((&link, ""));
-            let target = if path.is_empty() {
-                page.path.clone()
-            } else {
-                resolve(&page.path, path)
+            let target = match path {
+                "" => page.path.clone(),
+                path => resolve(&page.path, path),
             };
-            let place = format!("{}:{line}", page.path);
-            match known.get(&*target) {
-                None => broken.push(format!(
-                    "{place}: the book has no page {target}: correct the link {link}"
-                )),
-                Some(ids) if !fragment.is_empty() && !ids.contains(fragment) => {
-                    broken.push(format!("{place}: {target} has no heading #{fragment}: correct the link {link}"));
-                }
-                Some(_) => {}
+            if let Some(why) = broken(&address(&target), fragment) {
+                defects.push(format!(
+                    "{}:{line}: {why}: correct the link {link}",
+                    page.path
+                ));
             }
         }
     }
-    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+    assert!(defects.is_empty(), "\n{}", defects.join("\n"));
 }
 
 /// The addresses of the official guides, each the folder of an `index.html`. They are those of the
@@ -384,60 +368,40 @@ fn each_address_of_the_official_guides_leads_to_a_page() {
             }
         }
     }
-    // A page, or index.html, which is the first page.
-    let pages: BTreeMap<String, BTreeSet<String>> = pages()
-        .iter()
-        .map(|page| &*page.path)
-        .chain(["src/index.md"])
-        .map(|page| (address(page), ids(page)))
-        .collect();
     for (from, to) in &redirects {
         let (path, fragment) = to.split_once('#').unwrap_or((to, ""));
-        let place = format!("book.toml: {from} leads to {to}");
         // A browser stays at the root when there is no folder above; here that is a defect, because
         // the site may live in a folder itself.
-        let mut folder: Vec<&str> = from.trim_start_matches('/').split('/').collect();
-        folder.pop();
-        let mut relative = path;
-        while let Some(rest) = relative.strip_prefix("../") {
-            relative = rest;
-            if folder.pop().is_none() {
-                relative = "";
-            }
-        }
-        folder.push(relative);
-        match pages.get(&folder.join("/")) {
-            None => defects.push(format!(
-                "{place}, which is no page: write the way from {from} to the page, with a `../` for each folder"
-            )),
-            Some(ids) if !fragment.is_empty() && !ids.contains(fragment) => {
-                defects.push(format!("{place}, and the page has no heading #{fragment}: correct the fragment"));
-            }
-            Some(_) => {}
+        let above = path.matches("../").count();
+        let target = match above == from.matches('/').count() - 1 {
+            true => path.replace("../", ""),
+            false => path.to_owned(),
+        };
+        if let Some(why) = broken(&target, fragment) {
+            defects.push(format!(
+                "book.toml: {from} leads to {to}, but {why}: write the way to the page, with a `../` for each folder"
+            ));
         }
     }
     defects.sort();
     assert!(defects.is_empty(), "\n{}", defects.join("\n"));
 }
 
-/// The pictures of the book, `<svg>` to `</svg>`: where each begins, and its text. A picture stands in
-/// a file that a page includes, or in the page itself.
-fn pictures() -> Vec<(String, usize, String)> {
-    let picture = Regex::new(r"(?s)<svg\b.*?</svg>").unwrap();
-    let include = Regex::new(r"\{\{\s*#include\s+(\S+\.svg)\s*\}\}").unwrap();
-    let mut found = Vec::new();
+/// The pictures that pages include: the file of each, and its text.
+fn pictures() -> BTreeMap<String, String> {
+    let include = Regex::new(r"\{\{#include (\S+\.svg)\}\}").unwrap();
+    let mut found = BTreeMap::new();
     for page in pages() {
-        let mut files = vec![(page.path.clone(), page.source.clone())];
+        let here = page.source.contains("<svg");
+        assert!(
+            !here,
+            "{}: put the picture into a file, and include that",
+            page.path
+        );
         for included in include.captures_iter(&page.source) {
             let file = resolve(&page.path, &included[1]);
             let text = fs::read_to_string(root().join(&file)).unwrap();
-            files.push((file, text));
-        }
-        for (file, text) in files {
-            for picture in picture.find_iter(&text) {
-                let line = text[..picture.start()].matches('\n').count() + 1;
-                found.push((file.clone(), line, picture.as_str().to_owned()));
-            }
+            found.insert(file, text);
         }
     }
     found
@@ -463,9 +427,9 @@ fn pictures_follow_the_theme_and_can_be_read_aloud() {
     let mut defects = Vec::new();
     let pictures = pictures();
     assert!(!pictures.is_empty(), "the book has pictures");
-    for (file, line, picture) in &pictures {
+    for (file, picture) in &pictures {
         let at = |offset: usize| {
-            format!("{file}:{}", line + picture[..offset].matches('\n').count())
+            format!("{file}:{}", picture[..offset].matches('\n').count() + 1)
         };
         if !picture[..picture.find('>').unwrap()].contains(r#"role="img""#) {
             defects
