@@ -99,6 +99,8 @@ fn each_page_says_where_it_is() {
         let tree = found(&html, "(?s)<nav id=\"pages\"(.*?)</nav>").unwrap();
         let marked = tree.matches("aria-current=\"page\"").count();
         assert_eq!(marked, 1, "{path}: the tree of pages marks so many as this one");
+        let listed = tree.matches("<a href=").count();
+        assert_eq!(listed, pages().len(), "{path}: the tree lists so many pages");
         for part in part.captures_iter(tree) {
             let here = part[0].contains("aria-current");
             assert_eq!(
@@ -136,44 +138,6 @@ fn llms_full_has_each_block_and_each_program() {
             let place = format!("{}:{}", block.page, block.line);
             let code = code.trim_matches('\n');
             assert!(text.contains(code), "{place}: llms-full.txt lacks\n{code}");
-        }
-    }
-}
-
-#[test]
-fn each_block_shows_its_lines_and_has_its_program() {
-    let block = Regex::new(
-        "(?s)<div class=\"code [a-z]+\"(?: data-program=\"(?<program>\\d+)\" data-shown=\"[-\\d ]*\")?>\
-         <pre[^>]*><code>(?<shown>.*?)</code></pre>",
-    )
-    .unwrap();
-    let without_blank_lines = |text: &str| -> Vec<String> {
-        let lines = text.lines().filter(|line| !line.trim().is_empty());
-        lines.map(str::to_owned).collect()
-    };
-    for (page, html) in rendered() {
-        let programs =
-            "(?s)<script type=\"application/json\" id=\"programs\">(.*?)</script>";
-        let programs = found(&html, programs).unwrap_or("[]");
-        let programs: Vec<String> = serde_json::from_str(programs).unwrap();
-        let shown = block.captures_iter(&html);
-        let shown: Vec<_> =
-            shown.filter(|found| !found[0].contains(REPOSITORY)).collect();
-        assert_eq!(shown.len(), page.blocks.len(), "{}: so many blocks", page.path);
-        for (block, rendered) in page.blocks.iter().zip(shown) {
-            let place = format!("{}:{}", block.page, block.line);
-            let lines = text(&rendered["shown"]);
-            let dense = without_blank_lines(&lines);
-            assert_eq!(dense, without_blank_lines(&block.shown()), "{place}");
-            let all = match rendered.name("program") {
-                Some(number) => &programs[number.as_str().parse::<usize>().unwrap()],
-                None => &lines,
-            };
-            assert_eq!(
-                all.trim_end(),
-                block.whole().trim_end(),
-                "{place}: the whole program"
-            );
         }
     }
 }

@@ -7,7 +7,6 @@ export function helpers() {
   window.firstLine = (code) => `\`${code.innerText.trim().split('\n')[0].slice(0, 40)}\``;
   window.all = (selector) => [...document.querySelectorAll(selector)];
   window.shows = (element) => element.checkVisibility({ visibilityProperty: true, contentVisibilityAuto: true });
-  window.scrolls = (box, by = 0) => box.checkVisibility() && box.scrollWidth > box.clientWidth + by && /auto|scroll/.test(getComputedStyle(box).overflowX);
   window.rgba = (colour) => [...colour.match(/[\d.]+/g).map(Number), 1].slice(0, 4);
   window.over = ([r, g, b, alpha], below) => [r, g, b].map((value, index) => value * alpha + below[index] * (1 - alpha));
   const canvas = () => (matchMedia('(prefers-color-scheme: dark)').matches && !matchMedia('print').matches ? [0, 0, 0] : [255, 255, 255]);
@@ -110,8 +109,8 @@ export function coveredButtons() {
 
 /** The code blocks that scroll sideways but that a keyboard does not reach, or does not name. */
 export function unreachableCode() {
-  return all('main pre, main pre > code')
-    .filter((box) => scrolls(box) && (box.tabIndex < 0 || !(box.ariaLabel || box.getAttribute('aria-labelledby'))))
+  return all('main pre')
+    .filter((box) => shows(box) && box.scrollWidth > box.clientWidth && (box.tabIndex < 0 || !(box.ariaLabel || box.getAttribute('aria-labelledby'))))
     .map(firstLine);
 }
 
@@ -193,16 +192,6 @@ export function unvisited() {
   return all('a[href], button, input, select, textarea, summary, [tabindex="0"]')
     .filter((element) => shows(element) && !element.disabled && !element.closest('[inert]') && !element.dataset.visited)
     .map(nameOf);
-}
-
-/** What the styles have made of the page: two pages that look alike have the same. */
-export function look() {
-  return JSON.stringify(['body', 'header', 'main', 'main h1', 'main p', 'main pre'].map((selector) => {
-    const element = document.querySelector(selector);
-    if (!element) return null;
-    const { backgroundColor, color, fontFamily, fontSize, lineHeight } = getComputedStyle(element);
-    return [selector, backgroundColor, color, fontFamily, fontSize, lineHeight, Math.round(element.getBoundingClientRect().width)];
-  }));
 }
 
 /** The text of the page that is not of its controls, with what is folded. */

@@ -40,7 +40,7 @@ function faults({ categories, audits }) {
   return costly.map(({ id }) => `    ${audits[id].title} (${id} ${audits[id].displayValue ?? ''})`);
 }
 
-const { pages } = files();
+const pages = files();
 const longest = pages.toSorted((a, b) => statSync(join(site, b)).size - statSync(join(site, a)).size)[0];
 const server = await serve(site);
 const chrome = await launch({ chromePath: chromium(), chromeFlags: ['--headless=new', '--no-sandbox', '--disable-dev-shm-usage'], logLevel: 'silent' });

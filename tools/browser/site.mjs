@@ -70,29 +70,17 @@ export function blocksOf(page) {
   return blocks.get(once(page) === 'index.html' ? first : page) ?? [];
 }
 
-/** The HTML files of a site: what readers read, and what sends them elsewhere. */
+/** The pages of a site, the front page first: its HTML files without those that send a reader elsewhere. */
 export function files(folder = site) {
-  const html = readdirSync(folder, { recursive: true })
-    .filter((path) => path.endsWith('.html'))
-    .sort()
-    .map((path) => ({ path, text: readFileSync(join(folder, path), 'utf8') }));
-  const redirects = html.filter(({ text }) => /<meta[^>]+http-equiv=["']?refresh/i.test(text));
-  // toc.html is what mdBook's own template shows in a frame without JavaScript.
+  // mdBook writes toc.html for its own template.
   const apart = ['404.html', 'print.html', 'toc.html'];
-  return {
-    /** Every page of the book, the front page first. */
-    pages: html.filter((file) => !redirects.includes(file) && !apart.includes(file.path))
-      .map(({ path }) => path)
-      .sort((a, b) => (b === 'index.html') - (a === 'index.html') || (a < b ? -1 : 1)),
-    redirects: redirects.map(({ path }) => path),
-  };
+  const leads = (path) => /<meta[^>]+http-equiv=["']?refresh/i.test(readFileSync(join(folder, path), 'utf8'));
+  return readdirSync(folder, { recursive: true })
+    .filter((path) => path.endsWith('.html') && !apart.includes(path) && !leads(path))
+    .sort((a, b) => (b === 'index.html') - (a === 'index.html') || (a < b ? -1 : 1));
 }
 
-const types = {
-  '.css': 'text/css; charset=utf-8', '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8',
-  '.json': 'application/json', '.png': 'image/png', '.svg': 'image/svg+xml', '.txt': 'text/plain; charset=utf-8',
-  '.woff2': 'font/woff2', '.xml': 'application/xml',
-};
+const types = { '.css': 'text/css', '.html': 'text/html', '.js': 'text/javascript', '.svg': 'image/svg+xml', '.txt': 'text/plain', '.xml': 'application/xml' };
 
 /**
  * Serves a folder under a path, as a static host does: compressed by brotli, `404.html` for what is
@@ -111,14 +99,10 @@ export async function serve(folder, base = '/') {
       return;
     }
     const type = types[extname(file)] ?? 'application/octet-stream';
-    const headers = { 'content-type': type };
-    let body = readFileSync(file);
-    if (/text|json|xml/.test(type) && /\bbr\b/.test(request.headers['accept-encoding'])) {
-      if (!compressed.has(file)) compressed.set(file, brotliCompressSync(body));
-      body = compressed.get(file);
-      headers['content-encoding'] = 'br';
-    }
-    response.writeHead(found ? 200 : 404, { ...headers, 'content-length': body.length }).end(body);
+    if (!compressed.has(file)) compressed.set(file, brotliCompressSync(readFileSync(file)));
+    const body = compressed.get(file);
+    const headers = { 'content-type': `${type}; charset=utf-8`, 'content-encoding': 'br', 'content-length': body.length };
+    response.writeHead(found ? 200 : 404, headers).end(body);
   });
   await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
   server.unref();

@@ -14,7 +14,7 @@ import { chromium as engine } from 'playwright-core';
 import * as inpage from './inpage.mjs';
 import { blocksOf, build, chromium, files, once, serve, site } from './site.mjs';
 
-const { pages } = files();
+const pages = files();
 /** A page with a program that is shown in part. */
 const code = pages.find((page) => blocksOf(page).some((block) => block.hidden));
 const screens = [360, 1280].flatMap((width) => ['light', 'dark'].map((theme) => ({ width, theme })));
@@ -128,11 +128,6 @@ function shownCode(page) {
   return page.locator('main pre > code').evaluateAll((all) => all.map((code) => code.innerText));
 }
 
-/** Code without its blank lines: those around hidden lines may be hidden too. */
-function dense(code) {
-  return code.split('\n').filter((line) => line.trim()).join('\n');
-}
-
 /** Reports the first block that does not show what its source shows. */
 async function compareShown(page, path, report) {
   const shown = await shownCode(page);
@@ -141,20 +136,17 @@ async function compareShown(page, path, report) {
     report('it has not as many code blocks as its source', 'render each block of the source as <pre><code>', `${shown.length} for ${sources.length}`);
   }
   sources.forEach((source, index) => {
-    if (index < shown.length) same(shown[index], source.shown, 'a code block shows what its source does not', 'show the lines of the source, and hide those that begin with `# `', report, dense);
+    if (index < shown.length) same(shown[index], source.shown, 'a code block shows what its source does not', 'show the lines of the source, and hide those that begin with `# `', report, /^\s*\n|\n\s*(?=\n)/g);
   });
 }
 
-/** Reports where two texts differ, if they do. */
-function same(is, wanted, what, fix, report, form = (text) => text.trimEnd()) {
-  const [left, right] = [form(is).split('\n'), form(wanted).split('\n')];
-  for (let line = 0; line < Math.max(left.length, right.length); line += 1) {
-    if (left[line] !== right[line]) {
-      const text = (some) => (some === undefined ? 'nothing' : `\`${some.slice(0, 60)}\``);
-      report(what, fix, `${text(left[line])} instead of ${text(right[line])}, in the block that begins with ${text(right[0])}`);
-      return;
-    }
-  }
+/** Reports where two texts differ, if they do. What `but` matches is no difference. */
+function same(is, wanted, what, fix, report, but = '') {
+  const [left, right] = [is, wanted].map((text) => text.replaceAll(but, '').trimEnd().split('\n'));
+  const line = [...left, ...right].findIndex((_, line) => left[line] !== right[line]);
+  if (line < 0) return;
+  const text = (some) => (some === undefined ? 'nothing' : `\`${some.slice(0, 60)}\``);
+  report(what, fix, `${text(left[line])} instead of ${text(right[line])}, in the block that begins with ${text(right[0])}`);
 }
 
 async function openSearch(page) {
@@ -169,7 +161,7 @@ function target(href, address = server.address) {
 }
 
 function menu(page) {
-  return page.getByRole('button', { name: 'Menu' }).or(page.locator('summary', { hasText: 'Menu' })).first();
+  return page.getByRole('button', { name: 'Menu' });
 }
 
 test('every page, at 360 and 1280 px, light and dark', async (t) => {
@@ -178,7 +170,7 @@ test('every page, at 360 and 1280 px, light and dark', async (t) => {
   const loading = kind('loads without an error, and asks no third party');
   const scrolling = kind('does not scroll sideways, and nothing is cut off');
   const access = kind('axe finds nothing');
-  const order = kind('has its landmarks in order, and a navigation that says where you are');
+  const order = kind('has its landmarks in order');
   const lines = kind('has lines of 66 to 75 characters');
   const columns = kind('has code boxes of 86 columns');
   const colours = kind('has code colours of at least 5.6:1');
@@ -200,7 +192,7 @@ test('every page, at 360 and 1280 px, light and dark', async (t) => {
       boxes.add(first, 'a box scrolls, but Tab does not reach it or it has no name', 'tabindex="0" and an aria-label', box);
     }
     if (width === 1280) {
-      await landmarks(page, path, (...defect) => order.add(first, ...defect));
+      await landmarks(page, (...defect) => order.add(first, ...defect));
       await measures(page, first, lines, columns);
       const shown = await shownCode(page);
       blocksOf(path).forEach(({ hidden }, index) => {
@@ -232,7 +224,7 @@ async function findings(page, defects, where, rules) {
   }
 }
 
-async function landmarks(page, path, report) {
+async function landmarks(page, report) {
   const outline = await page.locator('body').ariaSnapshot();
   const order = [...outline.matchAll(/^ *- (banner|main|contentinfo|navigation "Pages")/gm)].map(([, landmark]) => landmark);
   const wanted = ['banner', 'main', 'navigation "Pages"', 'contentinfo'];
@@ -240,13 +232,6 @@ async function landmarks(page, path, report) {
   if (!right) report(`its landmarks are ${order.join(', ') || 'none'}`, 'a <header>, a <main>, a <nav aria-label="Pages"> and a <footer>, each once; the header first, the footer last');
   const above = await page.evaluate(() => document.querySelector('header')?.getBoundingClientRect().top ?? 0);
   if (above > 1) report('there is empty space above the header', 'take what stands before it out of the flow', `${Math.round(above)} px`);
-  const links = await page.locator('nav[aria-label="Pages"] a[href]').evaluateAll((all) => all.map((link) => ({ href: link.href, current: link.getAttribute('aria-current') })));
-  const current = links.filter((link) => link.current === 'page').map((link) => target(link.href).page);
-  const here = path === '404.html' ? [] : [once(path)];
-  if (`${current}` !== `${here}`) report('its navigation does not say where the reader is', 'aria-current="page" on the link to this page, and on no other', `it marks ${current.join(', ') || 'nothing'}`);
-  const listed = links.map((link) => target(link.href).page);
-  for (const missing of pages.filter((page) => !listed.includes(once(page)))) report(`the navigation does not list ${missing}`, 'list it in src/SUMMARY.md, or remove the file from the site');
-  for (const { href } of links.filter((link) => !pages.includes(target(link.href).page))) report(`the navigation lists ${href}`, 'list only what is a page of the book');
 }
 
 /** Reports the colours that are too pale, in both themes, and in whole programs too. */
@@ -358,16 +343,6 @@ function compareButtons(found, { shown, whole, hidden, commands }, report) {
   if (pressed !== 'false,true,false') report('"Show whole program" does not say whether it is pressed', 'aria-expanded="false", then "true", then "false" again', pressed);
 }
 
-check('boxes that scroll do so by the keys', (defects) => visitAll(defects, pages.map((page) => ({ page, width: 360 })), async (page, report) => {
-  const boxes = page.locator('main pre, main pre > code');
-  const index = await boxes.evaluateAll((all) => all.findIndex((box) => scrolls(box, 20)));
-  if (index < 0) return;
-  await boxes.nth(index).focus();
-  await page.keyboard.press('ArrowRight');
-  const moved = await page.waitForFunction(() => document.activeElement.scrollLeft > 0, null, { timeout: 2000 }).catch(() => false);
-  if (!moved) report('the arrow keys do not move its first wide code box', 'tabindex="0" on the element that scrolls');
-}));
-
 const keywords = new Set('async await break const continue crate else enum extern false impl loop match move return self static struct super trait true type unsafe where while Self'.split(' '));
 
 /** The identifiers of Rust code that are long enough to be looked for. */
@@ -461,14 +436,8 @@ check('the search opens by its button, / and s; arrows and Enter lead on; Escape
   await page.locator('#search-results a[href]').first().waitFor();
   await page.keyboard.press('ArrowDown');
   await page.keyboard.press('ArrowDown');
-  const chosen = await page.evaluate(() => {
-    const results = document.querySelector('#search-results');
-    const active = document.activeElement;
-    const marked = results.contains(active) ? active
-      : document.getElementById(active.getAttribute('aria-activedescendant')) ?? results.querySelector('[aria-selected=true]');
-    return (marked?.closest('a[href]') ?? marked?.querySelector('a[href]'))?.href;
-  });
-  if (!chosen) report('the arrow keys mark no result of the search', 'focus the result, or point to it by aria-activedescendant');
+  const chosen = await page.evaluate(() => document.activeElement.href);
+  if (!chosen) report('the arrow keys mark no result of the search', 'focus the result');
   await page.keyboard.press('Enter');
   if (chosen) await page.waitForURL(chosen, { timeout: 2000 }).catch(() => report('Enter does not lead to the result that is marked', 'follow its link', `${page.url()} instead of ${chosen}`));
   await page.waitForLoadState();
@@ -509,8 +478,7 @@ check('a keyboard alone reaches everything', async (defects) => {
 
     await page.goto(server.address + where.page);
     // More steps than a page has links: whoever is not through by then is in a trap.
-    let steps = 0;
-    for (; steps < 1000; steps += 1) {
+    for (let steps = 0; steps < 1000; steps += 1) {
       await page.keyboard.press('Tab');
       let focus = await page.evaluate(inpage.focused);
       if (!focus || focus.again === 'first') break;
@@ -556,8 +524,10 @@ check('without JavaScript nothing is lost but the search', async (defects) => {
     const part = page.locator('nav[aria-label="Pages"] summary').last();
     if (width === 360) await menu(page).click();
     if (!await page.locator('nav[aria-label="Pages"] [aria-current]').isVisible()) report('the navigation does not show the page', 'open the part that it is in');
+    const open = () => part.evaluate(({ parentElement }) => parentElement.open);
+    const before = await open();
     await part.click();
-    if (!await part.locator('..').locator('a').last().isVisible() && await part.locator('..').evaluate((details) => details.open)) report('the navigation does not show', 'render it in the page, and open it without a script');
+    if (await open() === before) report('a part of the navigation does not open', 'a <details>');
     const dead = await page.evaluate(() => [...document.querySelectorAll('button, input, select')]
       .filter((control) => control.checkVisibility({ visibilityProperty: true }) && !control.hasAttribute('popovertarget') && !control.hasAttribute('commandfor'))
       .map((control) => (control.ariaLabel ?? control.textContent).trim() || control.id));
@@ -572,13 +542,7 @@ check('without JavaScript nothing is lost but the search', async (defects) => {
 
 check('from file:// everything works', async (defects) => {
   const address = `${pathToFileURL(site)}/`;
-  const looks = {};
-  await visitAll(defects, pages.map((page) => ({ page })), async (page, _, { page: path }) => {
-    looks[path] = await page.evaluate(inpage.look);
-  });
-  await visitAll(defects, pages.map((page) => ({ page, address })), async (page, report, { page: path }) => {
-    if (looks[path] !== await page.evaluate(inpage.look)) report('it looks other than from a server', 'relative addresses of the styles');
-  });
+  await visitAll(defects, pages.map((page) => ({ page, address })), async () => {});
   await visit(defects, { page: code, address }, async (page, report) => {
     await openSearch(page);
     const { connection } = await page.evaluate(inpage.searchFor, ['connection']);
@@ -599,11 +563,10 @@ check('from file:// everything works', async (defects) => {
   });
 });
 
-check('under a sub-path, pages, redirects and the page for missing ones work', async (defects) => {
+check('under a sub-path, pages and the page for missing ones work', async (defects) => {
   const base = '/some/where/';
   const there = build('target/under-a-path', base);
   const { address } = await serve(there, base);
-  const found = files(there);
   const known = new Map();
   const leads = async (href) => {
     const url = href.split('#')[0];
@@ -614,7 +577,7 @@ check('under a sub-path, pages, redirects and the page for missing ones work', a
     const own = await page.locator('a[href], link[href]').evaluateAll((all) => all.map((link) => link.href).filter((href) => href.startsWith(location.origin)));
     for (const href of own) if (!await leads(href)) report('a link leads nowhere', `link relatively, or begin with site-url (here ${base})`, new URL(href).pathname);
   };
-  await visitAll(defects, found.pages.map((page) => ({ page, address })), links);
+  await visitAll(defects, files(there).map((page) => ({ page, address })), links);
   await visitAll(defects, ['no-such-page', 'no/such/deep/page.html'].flatMap((page) => screens.map((screen) => ({ page, ...screen, address, status: 404 }))), async (page, report) => {
     await links(page, report);
     const rules = await page.evaluate(() => [...document.styleSheets].reduce((sum, sheet) => sum + sheet.cssRules.length, 0));
@@ -627,16 +590,6 @@ check('under a sub-path, pages, redirects and the page for missing ones work', a
     if (!connection.length) report('its search finds nothing', 'load the index from the root of the site');
     for (const href of connection) if (!await leads(href)) report('a result of its search leads nowhere', `to a page under ${base}`, new URL(href).pathname);
   });
-  await visitAll(defects, found.redirects.map((page) => ({ page, address })), async (page, report) => {
-    const at = ({ pathname }) => (pathname.startsWith(base) ? once(decodeURI(pathname.slice(base.length))) : pathname);
-    await page.waitForURL((url) => found.pages.includes(at(url)), { timeout: 3000 }).catch(() => {});
-    const arrived = new URL(page.url());
-    const id = decodeURIComponent(arrived.hash.slice(1));
-    if (!found.pages.includes(at(arrived))) report('a redirect does not lead to a page of the book', 'correct it in [output.html.redirect] of book.toml', at(arrived));
-    else if (id && !await page.evaluate((id) => document.getElementById(id) !== null, id)) report('a redirect leads to a place that the page does not have', 'correct it in [output.html.redirect] of book.toml', at(arrived) + arrived.hash);
-  });
-  console.log(`redirects: ${found.redirects.length}`);
-  if (!found.redirects.length) defects.add({ page: 'book.toml' }, 'there are no redirects', '[output.html.redirect]');
 });
 
 check('printed, nothing is cut off and no control is in the way', (defects) => visitAll(defects, [...pages, 'print.html'].map((page) => ({
