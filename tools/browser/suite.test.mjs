@@ -52,9 +52,8 @@ class Defects {
     for (const [what, { fix, places }] of this.#list) {
       const rows = [...places.values()].sort();
       if (rows.length > 10) rows.splice(10, rows.length, [`and ${rows.length - 10} more`]);
-      const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => (row.length > 1 ? row[column]?.length ?? 0 : 0))));
       console.log(`\n${what}\n  fix: ${fix}`);
-      for (const row of rows) console.log(`  ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ').trimEnd()}`);
+      for (const row of rows) console.log(`  ${row.join('  ')}`);
     }
     const error = new Error(`${this.#list.size === 1 ? 'a defect' : `${this.#list.size} defects`}, listed above`);
     error.stack = error.message;
@@ -343,23 +342,15 @@ function compareButtons(found, { shown, whole, hidden, commands }, report) {
   if (pressed !== 'false,true,false') report('"Show whole program" does not say whether it is pressed', 'aria-expanded="false", then "true", then "false" again', pressed);
 }
 
-const keywords = new Set('async await break const continue crate else enum extern false impl loop match move return self static struct super trait true type unsafe where while Self'.split(' '));
-
-/** The identifiers of Rust code that are long enough to be looked for. */
-function identifiers(rust) {
-  const plain = rust.replace(/\/\/.*|b?"(\\[^]|[^"\\])*"|'(\\.|[^'\\])'/g, '');
-  return new Set([...plain.matchAll(/[A-Za-z_]\w*/g)].map(([name]) => name).filter((name) => name.length >= 4 && !keywords.has(name)));
-}
-
 /** What readers may look for, and the pages that they are to find. */
 async function queries(page) {
   const wanted = new Map();
   const want = (query, path, why) => wanted.set(query, [...(wanted.get(query) ?? []), { path, why }]);
   for (const path of pages.filter((path) => path === once(path))) {
     const rust = blocksOf(path).filter((block) => block.fence.startsWith('rust'));
-    const found = identifiers(rust.map((block) => block.whole).join('\n'));
+    const found = new Set(rust.flatMap((block) => block.whole.match(/[A-Za-z_]\w{3,}/g) ?? []));
     for (const name of found) {
-      want(name, path, 'an identifier of its code');
+      want(name, path, 'a name in its code');
       const parts = name.split(/_|(?<=[a-z])(?=[A-Z])/).filter((part) => part.length >= 4 && !found.has(part));
       for (const part of new Set(parts)) want(part, path, `a part of its ${name}`);
     }

@@ -282,12 +282,6 @@ impl Block {
             lines.map(|(text, hidden)| Line { text, html: String::new(), hidden });
         let mut lines: Vec<Line> = lines.collect();
         hide_blank_lines(&mut lines);
-        if self.language == "console" {
-            for line in &mut lines {
-                line.html = console(line.text);
-            }
-            return lines;
-        }
         let mut index = 0;
         for (kind, piece) in highlight(&self.language, &self.text) {
             for (number, part) in piece.split('\n').enumerate() {
@@ -330,20 +324,6 @@ fn hide_blank_lines(lines: &mut [Line]) {
             }
         }
         at = end;
-    }
-}
-
-/// A line of a terminal session: what is typed stands out from what is printed.
-fn console(line: &str) -> String {
-    if let Some(command) = line.strip_prefix("$ ") {
-        let command = escaped(command);
-        format!(
-            "<span class=\"prompt\">$ </span><span class=\"command\">{command}</span>"
-        )
-    } else if line == "^C" {
-        "<span class=\"prompt\">^C</span>".to_owned()
-    } else {
-        escaped(line)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The colours of code: splits it into pieces, and says what each piece is.
 //!
 //! Done once when the book is built, so that a page has its colours without a script. A piece's
-//! kind is the class that theme/site.css colours: `k` keyword, `t` type, `f` function or macro,
+//! kind is the class that theme/site.css colours: `k` keyword, `t` type, `f` function, `m` macro,
 //! `s` string, `n` number or lifetime, `c` comment or attribute.
 
 use std::sync::LazyLock;
@@ -11,17 +11,7 @@ use regex::Regex;
 /// A piece of the code, and its kind; none for what is not coloured.
 pub type Piece<'a> = (Option<&'static str>, &'a str);
 
-/// The groups of the patterns, each with its kind.
-const KINDS: [(&str, &str); 7] = [
-    ("c", "c"),
-    ("s", "s"),
-    ("n", "n"),
-    ("k", "k"),
-    ("t", "t"),
-    ("f", "f"),
-    ("macro", "f"),
-];
-
+/// The name of a group is the kind of what it matches.
 static RUST: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
         r###"(?x)
@@ -33,7 +23,7 @@ static RUST: LazyLock<Regex> = LazyLock::new(|| {
             |impl|in|let|loop|match|mod|move|mut|pub|ref|return|self|static|struct|super|trait
             |true|type|unsafe|use|where|while )\b
         | \b(?<t> \p{Lu}\w* )
-        | \b(?:(?<f> \w+)(?:\(|::<) | (?<macro> \w+!)[^=] )
+        | \b(?:(?<f> \w+)(?:\(|::<) | (?<m> \w+!)[^=] )
         | \w+"###,
     )
     .unwrap()
@@ -57,24 +47,28 @@ static DATA: LazyLock<Regex> = LazyLock::new(|| {
 static DIFF: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?m)^(?:(?<s>\+.*\n?)|(?<n>-.*\n?))").unwrap());
 
+/// What is typed into a terminal stands out from what is printed.
+static CONSOLE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?m)^(?<prompt>\$ |\^C$)(?<command>.*)").unwrap());
+
 /// The code in pieces. Joined, they are the code again.
 pub fn highlight<'a>(language: &str, code: &'a str) -> Vec<Piece<'a>> {
-    let pattern = match language {
+    let pattern: &'static Regex = match language {
         "rust" => &RUST,
         "toml" | "ini" | "yaml" | "json" | "sh" => &DATA,
         "diff" => &DIFF,
+        "console" => &CONSOLE,
         _ => return vec![(None, code)],
     };
     let mut pieces: Vec<Piece> = Vec::new();
     let mut at = 0;
     for found in pattern.captures_iter(code) {
-        let mut kinds = KINDS
-            .iter()
-            .filter_map(|(group, kind)| Some((*kind, found.name(group)?)));
-        let Some((kind, piece)) = kinds.next() else { continue };
-        pieces.push((None, &code[at..piece.start()]));
-        pieces.push((Some(kind), piece.as_str()));
-        at = piece.end();
+        for kind in pattern.capture_names().flatten() {
+            let Some(piece) = found.name(kind) else { continue };
+            pieces.push((None, &code[at..piece.start()]));
+            pieces.push((Some(kind), piece.as_str()));
+            at = piece.end();
+        }
     }
     pieces.push((None, &code[at..]));
     pieces
