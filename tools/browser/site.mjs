@@ -72,8 +72,7 @@ export function blocksOf(page) {
 
 /** The pages of a site, the front page first: its HTML files without those that send a reader elsewhere. */
 export function files(folder = site) {
-  // mdBook writes toc.html for its own template.
-  const apart = ['404.html', 'print.html', 'toc.html'];
+  const apart = ['404.html', 'print.html'];
   const leads = (path) => /<meta[^>]+http-equiv=["']?refresh/i.test(readFileSync(join(folder, path), 'utf8'));
   return readdirSync(folder, { recursive: true })
     .filter((path) => path.endsWith('.html') && !apart.includes(path) && !leads(path))

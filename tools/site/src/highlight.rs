@@ -1,8 +1,8 @@
 //! The colours of code: splits it into pieces, and says what each piece is.
 //!
 //! Done once when the book is built, so that a page has its colours without a script. A piece's
-//! kind is the class that theme/site.css colours: `k` keyword, `t` type, `f` function, `m` macro,
-//! `s` string, `n` number or lifetime, `c` comment or attribute.
+//! kind is the class that tools/site/theme/site.css colours: `k` keyword, `t` type, `f` function,
+//! `m` macro, `s` string, `n` number or lifetime, `c` comment or attribute.
 
 use std::sync::LazyLock;
 

@@ -57,6 +57,8 @@ impl Renderer for Site {
             fs::write(folder.join(&page.path), page.finish(&whole, &titles, &texts))?;
         }
 
+        // It is for mdBook's own template, and links to a file that is not there.
+        fs::remove_file(folder.join("toc.html"))?;
         fs::write(folder.join("llms.txt"), machines::summary(&whole, ctx, &pages))?;
         match Book::read(&ctx.root) {
             Ok(book) => {
@@ -187,7 +189,7 @@ impl Page {
         format!("{}{}{}", fill(&self.before), self.content.html, fill(&self.after))
     }
 
-    /// The whole programs, for theme/site.js. Paper has no buttons that ask for them.
+    /// The whole programs, for tools/site/theme/site.js. Paper has no buttons that ask for them.
     fn programs(&self) -> String {
         if self.content.programs.is_empty() || self.path == "print.html" {
             return String::new();

@@ -44,7 +44,7 @@ pub fn full(whole: &Whole, ctx: &RenderContext, book: &Book) -> String {
                 continue;
             };
             let (shown, program) = (block.shown(), block.whole());
-            write!(text, "{before}{}\n", shown.trim_matches('\n')).unwrap();
+            writeln!(text, "{before}{}", shown.trim_matches('\n')).unwrap();
             rest = after;
             if program != shown && !programs.contains(&program) {
                 programs.push(program);

@@ -1,4 +1,4 @@
-//! What theme/search.js searches, as two scripts: a script loads from a file too, where `fetch`
+//! What tools/site/theme/search.js searches, as two scripts: a script loads from a file too, where `fetch`
 //! may not. The first is small and comes when the search opens: the titles. The second has the
 //! texts, and comes with the first letter that is typed.
 

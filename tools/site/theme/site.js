@@ -122,15 +122,7 @@ if (outline) {
         where.textContent = index > 0 ? links[index].textContent : page;
         current = index;
     };
-    let waiting = false;
-    addEventListener("scroll", () => {
-        if (waiting) return;
-        waiting = true;
-        requestAnimationFrame(() => {
-            waiting = false;
-            mark();
-        });
-    }, { passive: true });
+    addEventListener("scroll", mark, { passive: true });
     // Measuring makes the browser lay out the page: not before it has shown it.
     setTimeout(mark);
     outline.addEventListener("click", (event) => {
