@@ -1,39 +1,18 @@
 //! The book as a whole: its versions are those of Cargo.lock. `SNAPSHOTS=overwrite cargo test
 //! --test book` writes the locked versions into the pages and the README.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
-use book::Book;
+use harness::{root, the_book};
 use regex::{Captures, Regex};
 use snapbox::Assert;
 use snapbox::data::Data;
 use snapbox::report::Palette;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn book() -> Book {
-    Book::read(root()).unwrap_or_else(|defects| panic!("{defects:?}"))
-}
-
-/// The version of each crate in Cargo.lock.
-fn locked() -> BTreeMap<String, String> {
-    let lock: toml::Table =
-        fs::read_to_string(root().join("Cargo.lock")).unwrap().parse().unwrap();
-    let packages = lock["package"].as_array().unwrap().iter();
-    let text = |value: &toml::Value| value.as_str().unwrap().to_owned();
-    packages
-        .map(|package| (text(&package["name"]), text(&package["version"])))
-        .collect()
-}
-
 /// The text with each version `1.2.3` replaced by the locked one of the crate that is named before
 /// it on its line. mdBook's is that of the library behind build.rs. Sections of RFCs are left alone.
 fn with_locked_versions(file: &str, text: &str) -> String {
-    let locked = locked();
+    let locked = book::locked(root());
     let number = Regex::new(r"\b\d+(\.\d+)+\b").unwrap();
     let lines = text.lines().enumerate().map(|(index, line)| {
         let replaced = number.replace_all(line, |found: &Captures| {
@@ -65,7 +44,7 @@ fn with_locked_versions(file: &str, text: &str) -> String {
 
 #[test]
 fn versions_are_the_locked_ones() {
-    let pages = book().pages.into_iter().map(|page| page.path);
+    let pages = the_book().pages.iter().map(|page| page.path.clone());
     for file in pages.chain(["README.md".to_owned(), "CONTRIBUTING.md".to_owned()]) {
         let path = root().join(&file);
         let text = with_locked_versions(&file, &fs::read_to_string(&path).unwrap());
@@ -81,7 +60,7 @@ fn versions_are_the_locked_ones() {
 fn the_introduction_names_the_versions() {
     let introduction =
         fs::read_to_string(root().join("src/introduction.md")).unwrap();
-    let locked = locked();
+    let locked = book::locked(root());
     for name in ["hyper", "hyper-util", "http-body-util", "tokio"] {
         let version = format!(r"\b{name} {}\b", regex::escape(&locked[name]));
         assert!(

@@ -13,8 +13,8 @@ export const repository = resolve(import.meta.dirname, '../..');
 export const site = resolve(process.env.SITE ?? join(repository, 'book/html'));
 if (!existsSync(join(site, 'index.html'))) missing(`no site in ${site}`, 'run `mdbook build`, or say where it lies: SITE=folder');
 
-export function missing(what, mend) {
-  console.error(`${what}: ${mend}`);
+export function missing(what, fix) {
+  console.error(`${what}: ${fix}`);
   process.exit(1);
 }
 
@@ -38,42 +38,48 @@ export function build(folder, address) {
   return join(repository, folder, 'html');
 }
 
+/** The pages of the book with their code blocks, as tools/book reads them. */
+const blocks = new Map();
+const read = spawnSync('cargo', ['run', '--quiet', '--locked', '--package', 'book', '--example', 'blocks'], {
+  cwd: repository,
+  encoding: 'utf8',
+  maxBuffer: 2 ** 30,
+  stdio: ['ignore', 'pipe', 'inherit'],
+});
+if (read.status !== 0) missing('the book cannot be read', 'see above');
+for (const page of JSON.parse(read.stdout)) {
+  blocks.set(page.path.replace(/^src\/(.*)\.md$/, '$1.html'), page.blocks.map(({ fence, shown, whole }) => ({
+    fence,
+    shown: shown.trimEnd(),
+    whole: whole.trimEnd(),
+    hidden: shown !== whole,
+    commands: fence.startsWith('console') ? shown.match(/^\$ .*/gm)?.map((line) => line.slice(2)).join('\n') ?? '' : '',
+  })));
+}
+
 /** The first page of the book: mdBook writes it as index.html, and once more under its own name. */
-const first = readFileSync(join(repository, 'src/SUMMARY.md'), 'utf8').match(/\]\((.+)\.md\)/)[1] + '.html';
+const [first] = blocks.keys();
 
 /** The name that a page has once. */
 export function once(page) {
   return page === '' || page === first ? 'index.html' : page;
 }
 
-/** The source of a page of the site. */
-export function sourceOf(page) {
-  return join(repository, 'src', (once(page) === 'index.html' ? first : page).replace(/\.html$/, '.md'));
+/** The code blocks of a page: what a reader is to see and to copy. None if the page is not one of the book. */
+export function blocksOf(page) {
+  return blocks.get(once(page) === 'index.html' ? first : page) ?? [];
 }
 
-/** The HTML files of a site: what readers read, and what sends them elsewhere. */
+/** The pages of a site, the front page first: its HTML files without those that send a reader elsewhere. */
 export function files(folder = site) {
-  const html = readdirSync(folder, { recursive: true })
-    .filter((path) => path.endsWith('.html'))
-    .sort()
-    .map((path) => ({ path, text: readFileSync(join(folder, path), 'utf8') }));
-  const redirects = html.filter(({ text }) => /<meta[^>]+http-equiv=["']?refresh/i.test(text));
-  // toc.html is what mdBook's own template shows in a frame without JavaScript.
-  const apart = ['404.html', 'print.html', 'toc.html'];
-  return {
-    /** Every page of the book, the front page first. */
-    pages: html.filter((file) => !redirects.includes(file) && !apart.includes(file.path))
-      .map(({ path }) => path)
-      .sort((a, b) => (b === 'index.html') - (a === 'index.html') || (a < b ? -1 : 1)),
-    redirects: redirects.map(({ path }) => path),
-  };
+  const apart = ['404.html', 'print.html'];
+  const leads = (path) => /<meta[^>]+http-equiv=["']?refresh/i.test(readFileSync(join(folder, path), 'utf8'));
+  return readdirSync(folder, { recursive: true })
+    .filter((path) => path.endsWith('.html') && !apart.includes(path) && !leads(path))
+    .sort((a, b) => (b === 'index.html') - (a === 'index.html') || (a < b ? -1 : 1));
 }
 
-const types = {
-  '.css': 'text/css; charset=utf-8', '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8',
-  '.json': 'application/json', '.png': 'image/png', '.svg': 'image/svg+xml', '.txt': 'text/plain; charset=utf-8',
-  '.woff2': 'font/woff2', '.xml': 'application/xml',
-};
+const types = { '.css': 'text/css', '.html': 'text/html', '.js': 'text/javascript', '.svg': 'image/svg+xml', '.txt': 'text/plain', '.xml': 'application/xml' };
 
 /**
  * Serves a folder under a path, as a static host does: compressed by brotli, `404.html` for what is
@@ -92,14 +98,10 @@ export async function serve(folder, base = '/') {
       return;
     }
     const type = types[extname(file)] ?? 'application/octet-stream';
-    const headers = { 'content-type': type };
-    let body = readFileSync(file);
-    if (/text|json|xml/.test(type) && /\bbr\b/.test(request.headers['accept-encoding'])) {
-      if (!compressed.has(file)) compressed.set(file, brotliCompressSync(body));
-      body = compressed.get(file);
-      headers['content-encoding'] = 'br';
-    }
-    response.writeHead(found ? 200 : 404, { ...headers, 'content-length': body.length }).end(body);
+    if (!compressed.has(file)) compressed.set(file, brotliCompressSync(readFileSync(file)));
+    const body = compressed.get(file);
+    const headers = { 'content-type': `${type}; charset=utf-8`, 'content-encoding': 'br', 'content-length': body.length };
+    response.writeHead(found ? 200 : 404, headers).end(body);
   });
   await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
   server.unref();

@@ -10,7 +10,7 @@
 mod console;
 mod prose;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -98,6 +98,24 @@ impl Block {
     /// Whether it is a block of Rust, which becomes a doctest.
     pub fn is_rust(&self) -> bool {
         self.fence.starts_with("rust")
+    }
+
+    /// The lines that readers see.
+    pub fn shown(&self) -> String {
+        self.lines(|line| self.hidden(line).is_none().then_some(line))
+    }
+
+    /// All lines, as "Copy whole program" copies them.
+    pub fn whole(&self) -> String {
+        self.lines(|line| self.hidden(line).or(Some(line)))
+    }
+
+    fn hidden<'a>(&self, line: &'a str) -> Option<&'a str> {
+        if self.is_rust() { hidden(line) } else { None }
+    }
+
+    fn lines<'a>(&'a self, line: impl Fn(&'a str) -> Option<&'a str>) -> String {
+        self.text.lines().filter_map(line).flat_map(|line| [line, "\n"]).collect()
     }
 }
 
@@ -238,6 +256,15 @@ pub fn bins(root: &Path) -> Result<Vec<Bin>, Defect> {
         }
     }
     Ok(all)
+}
+
+/// The version of each crate in Cargo.lock, the newest if there are several.
+pub fn locked(root: &Path) -> BTreeMap<String, String> {
+    let lock = fs::read_to_string(root.join("Cargo.lock")).expect("Cargo.lock");
+    let lock: toml::Table = lock.parse().expect("Cargo.lock is TOML");
+    let packages = lock["package"].as_array().expect("Cargo.lock lists packages");
+    let text = |package: &toml::Value, key| package[key].as_str().unwrap().to_owned();
+    packages.iter().map(|it| (text(it, "name"), text(it, "version"))).collect()
 }
 
 /// A program of the book.

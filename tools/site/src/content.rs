@@ -1,8 +1,7 @@
-//! The text of one page: mends the HTML that mdBook made of it, and reads from it what the rest
+//! The text of one page: fixes the HTML that mdBook made of it, and reads from it what the rest
 //! of the site says about the page.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 
 use html5gum::{DefaultEmitter, StartTag, Token, Tokenizer};
 
@@ -11,7 +10,7 @@ use crate::highlight::highlight;
 /// What the page says.
 #[derive(Default)]
 pub struct Content {
-    /// The HTML, mended.
+    /// The HTML, fixed.
     pub html: String,
     /// A heading and what stands below it, up to the next one.
     pub sections: Vec<Section>,
@@ -37,7 +36,7 @@ pub struct Section {
 }
 
 impl Content {
-    /// Reads and mends the HTML of a page.
+    /// Reads and fixes the HTML of a page.
     pub fn of(html: &str) -> Content {
         let mut reader = Reader { html, ..Reader::default() };
         let emitter = DefaultEmitter::<usize>::new_with_span();
@@ -63,9 +62,8 @@ impl Content {
         if end == text.len() {
             return text;
         }
-        let sentences = text[..end].rfind(". ").map(|at| &text[..=at]);
-        match sentences {
-            Some(sentences) if sentences.len() >= 50 => sentences.to_owned(),
+        match text[..end].rfind(". ") {
+            Some(at) if at >= 49 => text[..=at].to_owned(),
             _ => {
                 let words = text[..end - 1].rfind(' ').unwrap_or(end);
                 format!("{}…", text[..words].trim_end_matches([',', ':', ';']))
@@ -90,12 +88,10 @@ impl Content {
         for section in self.sections.iter().filter(|section| section.level <= 3) {
             let (level, id) = (section.level, &section.id);
             let title = if level == 1 { "Overview" } else { &section.title };
-            writeln!(
-                list,
-                "<li class=\"level-{level}\"><a href=\"#{id}\">{}</a></li>",
-                escaped(title)
-            )
-            .unwrap();
+            let title = escaped(title);
+            list += &format!(
+                "<li class=\"level-{level}\"><a href=\"#{id}\">{title}</a></li>\n"
+            );
         }
         list + "</ul>"
     }
@@ -121,18 +117,16 @@ struct Reader<'a> {
 struct Block {
     language: String,
     text: String,
-    /// Whether the text read now is hidden, and where in the text that changed.
+    /// Whether the text read now is hidden, and of each line whether it is.
     hidden: bool,
-    changes: Vec<(usize, bool)>,
+    lines: Vec<bool>,
 }
 
 impl Reader<'_> {
     fn token(&mut self, token: Token<usize>) {
         match token {
             Token::StartTag(tag) => self.start(&tag),
-            Token::EndTag(tag) => {
-                self.end(&name(&tag.name), tag.span.start, tag.span.end)
-            }
+            Token::EndTag(tag) => self.end(&name(&tag.name), tag.span.end),
             Token::String(text) => self.text(&name(&text.value)),
             _ => {}
         }
@@ -148,7 +142,6 @@ impl Reader<'_> {
             }
             "span" if let Some(block) = &mut self.block => {
                 block.hidden = class == "boring";
-                block.changes.push((block.text.len(), block.hidden));
             }
             "pre" => {
                 self.copy_until(tag.span.start);
@@ -157,8 +150,7 @@ impl Reader<'_> {
             "div" if class == "table-wrapper" => {
                 self.copy_until(tag.span.start);
                 let label = self.box_name("Table");
-                let html = &mut self.content.html;
-                write!(html, "<div class=\"table\" {label}>").unwrap();
+                self.content.html += &format!("<div class=\"table\" {label}>");
                 self.copied = tag.span.end;
             }
             "svg" => self.picture += 1,
@@ -175,12 +167,9 @@ impl Reader<'_> {
         }
     }
 
-    fn end(&mut self, name: &str, start: usize, end: usize) {
+    fn end(&mut self, name: &str, end: usize) {
         match name {
-            "span" if let Some(block) = &mut self.block => {
-                block.hidden = false;
-                block.changes.push((block.text.len(), false));
-            }
+            "span" if let Some(block) = &mut self.block => block.hidden = false,
             "pre" if let Some(block) = self.block.take() => {
                 self.code_block(&block);
                 self.copied = end;
@@ -199,12 +188,16 @@ impl Reader<'_> {
         {
             section.text.push(' ');
         }
-        debug_assert!(start <= end);
     }
 
     fn text(&mut self, text: &str) {
         if let Some(block) = &mut self.block {
-            block.text.push_str(text);
+            for piece in text.split_inclusive('\n') {
+                if block.text.is_empty() || block.text.ends_with('\n') {
+                    block.lines.push(block.hidden);
+                }
+                block.text += piece;
+            }
             return;
         }
         if self.picture > 0 {
@@ -241,19 +234,16 @@ impl Reader<'_> {
         let language = &block.language;
         let what = if language == "console" { "Terminal" } else { "Code" };
         let label = self.box_name(what);
-        let mut html = format!("<div class=\"code {language}\"");
+        let mut program = String::new();
         if lines.iter().any(|line| line.hidden) {
-            let program = self.content.program(&lines);
-            let shown = ranges(&lines);
-            write!(html, " data-program=\"{program}\" data-shown=\"{shown}\"")
-                .unwrap();
+            let (number, shown) = (self.content.program(&lines), ranges(&lines));
+            program = format!(" data-program=\"{number}\" data-shown=\"{shown}\"");
         }
-        write!(html, "><pre {label}><code>").unwrap();
-        for line in lines.iter().filter(|line| !line.hidden) {
-            writeln!(html, "{}", line.html).unwrap();
-        }
-        self.content.html += &html;
-        self.content.html += "</code></pre></div>";
+        let shown = lines.iter().filter(|line| !line.hidden);
+        let code: String = shown.map(|line| line.html.clone() + "\n").collect();
+        self.content.html += &format!(
+            "<div class=\"code {language}\"{program}><pre {label}><code>{code}</code></pre></div>"
+        );
         if let Some(section) = self.content.sections.last_mut() {
             for line in lines {
                 let part =
@@ -287,38 +277,22 @@ struct Line<'a> {
 impl Block {
     /// The lines, coloured where they are shown.
     fn lines(&self) -> Vec<Line<'_>> {
-        let mut changes = self.changes.iter().peekable();
-        let (mut at, mut hidden) = (0, false);
-        let mut lines: Vec<Line> = Vec::new();
-        for text in self.text.lines() {
-            while let Some((_, state)) = changes.next_if(|(from, _)| *from <= at) {
-                hidden = *state;
-            }
-            lines.push(Line { text, html: String::new(), hidden });
-            at += text.len() + 1;
-        }
+        let lines = self.text.lines().zip(self.lines.iter().copied());
+        let lines =
+            lines.map(|(text, hidden)| Line { text, html: String::new(), hidden });
+        let mut lines: Vec<Line> = lines.collect();
         hide_blank_lines(&mut lines);
-        if self.language == "console" {
-            for line in &mut lines {
-                line.html = console(line.text);
-            }
-            return lines;
-        }
         let mut index = 0;
         for (kind, piece) in highlight(&self.language, &self.text) {
             for (number, part) in piece.split('\n').enumerate() {
-                if number > 0 {
-                    index += 1;
-                }
+                index += usize::from(number > 0);
                 let Some(line) = lines.get_mut(index) else { break };
-                match kind {
-                    Some(kind) if !line.hidden && !part.is_empty() => {
-                        let part = escaped(part);
-                        write!(line.html, "<span class=\"{kind}\">{part}</span>")
-                            .unwrap();
+                line.html += &match kind {
+                    Some(kind) if !part.is_empty() => {
+                        format!("<span class=\"{kind}\">{}</span>", escaped(part))
                     }
-                    _ => line.html += &escaped(part),
-                }
+                    _ => escaped(part),
+                };
             }
         }
         lines
@@ -350,20 +324,6 @@ fn hide_blank_lines(lines: &mut [Line]) {
             }
         }
         at = end;
-    }
-}
-
-/// A line of a terminal session: what is typed stands out from what is printed.
-fn console(line: &str) -> String {
-    if let Some(command) = line.strip_prefix("$ ") {
-        let command = escaped(command);
-        format!(
-            "<span class=\"prompt\">$ </span><span class=\"command\">{command}</span>"
-        )
-    } else if line == "^C" {
-        "<span class=\"prompt\">^C</span>".to_owned()
-    } else {
-        escaped(line)
     }
 }
 
@@ -425,24 +385,18 @@ mod tests {
     #[test]
     fn added_and_removed_lines_have_colours() {
         let code = "<pre><code class=\"language-diff\"> a\n-b\n+c</code></pre>";
-        let page = Content::of(&format!("<h1 id=\"a\">A</h1>{code}"));
         let lines = " a\n<span class=\"n\">-b</span>\n<span class=\"s\">+c</span>";
-        assert!(page.html.contains(lines), "{}", page.html);
+        assert!(Content::of(code).html.contains(lines));
     }
 
     #[test]
     fn colours_do_not_end_at_the_wrong_quote() {
         let page = page("let a = r#\"b\"c\"#; let d: &amp;'e str = \"\\\"\"; 'f';");
-        let strings: Vec<&str> = page
-            .html
-            .split("<span class=\"s\">")
-            .skip(1)
-            .map(|rest| rest.split("</span>").next().unwrap())
-            .collect();
-        assert_eq!(
-            strings,
-            ["r#&quot;b&quot;c&quot;#", "&quot;\\&quot;&quot;", "'f'"]
-        );
+        let strings = page.html.split("<span class=\"s\">").skip(1);
+        let strings: Vec<_> =
+            strings.map(|rest| rest.split("</span>").next()).collect();
+        let wanted = ["r#&quot;b&quot;c&quot;#", "&quot;\\&quot;&quot;", "'f'"];
+        assert_eq!(strings, wanted.map(Some));
         assert!(page.html.contains("<span class=\"n\">'e</span>"), "{}", page.html);
     }
 }

@@ -1,7 +1,7 @@
 //! Finishes the site: what mdBook's templates cannot do.
 //!
-//! theme/index.hbs has marks such as `<!-- site:nav -->`. [`Site`] runs after mdBook's html
-//! renderer, puts into each page what belongs there, mends the HTML of its text, and writes what
+//! tools/site/theme/index.hbs has marks such as `<!-- site:nav -->`. [`Site`] runs after mdBook's html
+//! renderer, puts into each page what belongs there, fixes the HTML of its text, and writes what
 //! belongs to no single page: the search index, sitemap.xml, llms.txt and llms-full.txt. To add
 //! something to every page, add a mark to the template and fill it in `Page::finish`.
 
@@ -10,16 +10,14 @@ mod highlight;
 mod machines;
 mod search;
 
-use std::ffi::OsStr;
 use std::fmt::Write;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-use std::thread;
 
 use anyhow::{Context, Result};
+use book::Book;
 use mdbook_renderer::book::{BookItem, Chapter};
-
 use mdbook_renderer::{RenderContext, Renderer};
 use serde_json::json;
 
@@ -39,37 +37,37 @@ impl Renderer for Site {
     fn render(&self, ctx: &RenderContext) -> Result<()> {
         let folder = ctx.destination.with_file_name("html");
         let whole = Whole::of(ctx)?;
-        let (pages, others) = thread::scope(|scope| {
-            // The print page is all the others once more: it takes as long as they do.
-            let others = scope.spawn(|| {
-                let unlisted = ["404.html", "print.html"].into_iter();
-                unlisted
-                    .filter(|path| folder.join(path).exists())
-                    .map(|path| Page::read(&folder, path.to_owned(), None))
-                    .collect::<Result<Vec<Page>>>()
-            });
-            let pages = ctx.book.chapters().map(|chapter| {
-                Page::read(&folder, address(chapter), Some(chapter.name.clone()))
-            });
-            let pages = pages.collect::<Result<Vec<Page>>>();
-            (pages, others.join().expect("reading a page does not panic"))
-        });
-        let (pages, mut others) = (pages?, others?);
+        let read = |path: &str, title: Option<&str>| {
+            Page::read(&folder, path, title, &whole)
+        };
+        let chapters = ctx.book.chapters();
+        let pages =
+            chapters.map(|chapter| read(&address(chapter), Some(&chapter.name)));
+        let pages = pages.collect::<Result<Vec<Page>>>()?;
         // The first page is the front page as well: there, it has its address.
-        others.push(Page::read(
-            &folder,
-            "index.html".to_owned(),
-            pages.first().and_then(|page| page.title.clone()),
-        )?);
-        let search = Search::write(&folder, &pages)?;
+        let front = pages.first().context("the book has no pages")?.title.as_deref();
+        let others =
+            [("index.html", front), ("404.html", None), ("print.html", None)];
+        let others = others.into_iter().map(|(path, title)| read(path, title));
+        let others = others.collect::<Result<Vec<Page>>>()?;
 
+        let titles = write_hashed(&folder, "search-titles", &search::titles(&pages))?;
+        let texts = write_hashed(&folder, "search-texts", &search::texts(&pages))?;
         for page in pages.iter().chain(&others) {
-            fs::write(folder.join(&page.path), page.finish(&whole, &search))?;
+            fs::write(folder.join(&page.path), page.finish(&whole, &titles, &texts))?;
         }
-        remove_unused(&folder, &pages[0], &search)?;
 
+        // It is for mdBook's own template, and links to a file that is not there.
+        fs::remove_file(folder.join("toc.html"))?;
         fs::write(folder.join("llms.txt"), machines::summary(&whole, ctx, &pages))?;
-        fs::write(folder.join("llms-full.txt"), machines::full(&whole, ctx))?;
+        match Book::read(&ctx.root) {
+            Ok(book) => {
+                let text = machines::full(&whole, ctx, &book);
+                fs::write(folder.join("llms-full.txt"), text)?;
+            }
+            // The page is being written: it shows, and its author hears what `cargo test` will say.
+            Err(defects) => defects.iter().for_each(|defect| eprintln!("{defect}")),
+        }
         if whole.url.is_some() {
             fs::write(folder.join("sitemap.xml"), machines::sitemap(&whole, &pages))?;
         }
@@ -84,26 +82,31 @@ struct Whole<'a> {
     /// Where the site will be, with a slash at its end: `https://example.org/guide/`. Not known
     /// in a clone; who publishes sets MDBOOK_OUTPUT__SITE__URL.
     url: Option<String>,
+    /// The commands that fetch the repository, where MDBOOK_OUTPUT__HTML__GIT_REPOSITORY_URL tells
+    /// its address.
+    clone: Option<String>,
     items: &'a [BookItem],
+    front: String,
     versions: String,
 }
 
 impl Whole<'_> {
     fn of(ctx: &RenderContext) -> Result<Whole<'_>> {
-        let lock = fs::read_to_string(ctx.root.join("Cargo.lock"))
-            .context("Cargo.lock has the versions that stand below each page")?;
-        let versions = TESTED_WITH.map(|name| {
-            let version = locked_version(&lock, name);
-            format!("{name} {}", version.unwrap_or("(not in Cargo.lock)"))
-        });
-        let url = ctx.config.get::<String>("output.site.url")?;
+        let locked = book::locked(&ctx.root);
+        let versions = TESTED_WITH.map(|name| format!("{name} {}", locked[name]));
+        let text = |key: &str| -> Result<Option<String>> {
+            let text = ctx.config.get::<String>(key)?;
+            Ok(text.filter(|text| !text.is_empty()))
+        };
+        let url = text("output.site.url")?;
+        let repository = text("output.html.git-repository-url")?;
         Ok(Whole {
             title: ctx.config.book.title.clone().unwrap_or_default(),
             description: ctx.config.book.description.clone().unwrap_or_default(),
-            url: url
-                .filter(|url| !url.is_empty())
-                .map(|url| format!("{}/", url.trim_end_matches('/'))),
+            url: url.map(|url| format!("{}/", url.trim_end_matches('/'))),
+            clone: repository.map(|url| clone(&url)),
             items: &ctx.book.items,
+            front: ctx.book.chapters().next().map(address).unwrap_or_default(),
             versions: versions.join(", "),
         })
     }
@@ -113,13 +116,19 @@ impl Whole<'_> {
         let path = if path == "index.html" { "" } else { path };
         format!("{}{path}", self.url.as_deref().unwrap_or_default())
     }
+
+    /// The text of a page with the commands in the place of their mark.
+    fn with_clone(&self, text: &str, before: &str, after: &str) -> String {
+        let commands = self.clone.as_ref();
+        let block = commands.map(|commands| format!("{before}{commands}{after}"));
+        text.replace("<!-- site:clone -->", &block.unwrap_or_default())
+    }
 }
 
-/// The newest version of the crate in Cargo.lock, which lists the older ones before it.
-fn locked_version<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
-    let entry = format!("name = \"{name}\"\nversion = \"");
-    let (_, rest) = lock.rsplit_once(&entry)?;
-    rest.split('"').next()
+fn clone(url: &str) -> String {
+    let url = url.trim_end_matches('/');
+    let folder = url.rsplit('/').next().unwrap_or(url).trim_end_matches(".git");
+    format!("git clone {url}\ncd {folder}\n")
 }
 
 /// A page as mdBook has rendered it.
@@ -134,51 +143,53 @@ struct Page {
 }
 
 impl Page {
-    fn read(folder: &Path, path: String, title: Option<String>) -> Result<Page> {
-        let html = fs::read_to_string(folder.join(&path))
+    fn read(
+        folder: &Path,
+        path: &str,
+        title: Option<&str>,
+        whole: &Whole,
+    ) -> Result<Page> {
+        let html = fs::read_to_string(folder.join(path))
             .with_context(|| format!("mdBook has not rendered {path}"))?;
-        let missing = || {
-            format!(
-                "{path}: theme/index.hbs must have the marks site:content and site:end"
-            )
-        };
-        let (before, rest) =
-            html.split_once("<!-- site:content -->").with_context(missing)?;
-        let (content, after) =
-            rest.split_once("<!-- site:end -->").with_context(missing)?;
+        let parts =
+            html.split_once("<!-- site:content -->").and_then(|(before, rest)| {
+                let (content, after) = rest.split_once("<!-- site:end -->")?;
+                Some((before, content, after))
+            });
+        let (before, content, after) = parts.context(
+            "tools/site/theme/index.hbs must have the marks site:content and site:end",
+        )?;
+        let block = ("<pre><code class=\"language-sh\">", "</code></pre>");
         Ok(Page {
-            title,
+            path: path.to_owned(),
+            title: title.map(str::to_owned),
             before: before.to_owned(),
-            content: Content::of(content.trim()),
+            content: Content::of(whole.with_clone(content, block.0, block.1).trim()),
             after: after.to_owned(),
-            path,
         })
     }
 
     /// The page with everything in its place.
-    fn finish(&self, whole: &Whole, search: &Search) -> String {
+    fn finish(&self, whole: &Whole, titles: &str, texts: &str) -> String {
+        let root = self.to_root();
+        let marks = [
+            ("<!-- site:head -->", self.head(whole)),
+            ("<!-- site:nav -->", self.nav(whole)),
+            ("<!-- site:outline -->", self.content.outline()),
+            ("<!-- site:versions -->", format!("Tested with {}.", whole.versions)),
+            ("<!-- site:programs -->", self.programs()),
+            ("<!-- site:titles -->", format!("{root}{titles}")),
+            ("<!-- site:texts -->", format!("{root}{texts}")),
+        ];
         let fill = |html: &str| {
-            html.replace("<!-- site:head -->", &self.head(whole))
-                .replace("<!-- site:nav -->", &self.nav(whole.items))
-                .replace("<!-- site:outline -->", &self.content.outline())
-                .replace(
-                    "<!-- site:versions -->",
-                    &format!("Tested with {}.", whole.versions),
-                )
-                .replace("<!-- site:programs -->", &self.programs())
-                .replace(
-                    "<!-- site:index -->",
-                    &format!("{}{}", self.to_root(), search.index),
-                )
-                .replace(
-                    "<!-- site:texts -->",
-                    &format!("{}{}", self.to_root(), search.texts),
-                )
+            marks
+                .iter()
+                .fold(html.to_owned(), |html, (mark, text)| html.replace(mark, text))
         };
         format!("{}{}{}", fill(&self.before), self.content.html, fill(&self.after))
     }
 
-    /// The whole programs, for theme/site.js. Paper has no buttons that ask for them.
+    /// The whole programs, for tools/site/theme/site.js. Paper has no buttons that ask for them.
     fn programs(&self) -> String {
         if self.content.programs.is_empty() || self.path == "print.html" {
             return String::new();
@@ -192,38 +203,68 @@ impl Page {
 
     fn head(&self, whole: &Whole) -> String {
         let Some(title) = &self.title else { return String::new() };
-        let description = escaped(&self.content.description());
-        let mut head =
-            format!("<meta name=\"description\" content=\"{description}\">");
-        let property = |name: &str, value: &str| {
-            format!("\n<meta property=\"og:{name}\" content=\"{}\">", escaped(value))
-        };
+        let description = self.content.description();
         let kind = if self.path == "index.html" { "website" } else { "article" };
-        head += &property("title", title);
-        head += &property("type", kind);
-        head += &property("site_name", &whole.title);
-        head += &property("description", &self.content.description());
+        let mut head = format!(
+            "<meta name=\"description\" content=\"{}\">",
+            escaped(&description)
+        );
+        let mut property = |name: &str, value: &str| {
+            let value = escaped(value);
+            write!(head, "\n<meta property=\"og:{name}\" content=\"{value}\">")
+                .unwrap();
+        };
+        property("title", title);
+        property("type", kind);
+        property("site_name", &whole.title);
+        property("description", &description);
         if whole.url.is_some() {
-            let front = first(whole.items).map(address);
-            let front = front.is_some_and(|front| front == self.path);
+            let front = self.path == whole.front;
             let url = whole.address(if front { "index.html" } else { &self.path });
-            head += &property("url", &url);
+            property("url", &url);
             write!(head, "\n<link rel=\"canonical\" href=\"{}\">", escaped(&url))
                 .unwrap();
         }
         head
     }
 
-    /// The pages of the book as a tree, with a mark at this one.
-    fn nav(&self, items: &[BookItem]) -> String {
-        let front = first(items).map(address);
-        let here = if self.path == "index.html" { front.clone() } else { None };
-        let nav = Nav {
-            here: here.unwrap_or_else(|| self.path.clone()),
-            front: front.unwrap_or_default(),
-            root: self.to_root(),
-        };
-        nav.list(items)
+    /// The pages of the book as a tree, with a mark at this one. Of its parts, the one that this
+    /// page is in is open.
+    fn nav(&self, whole: &Whole) -> String {
+        let mut html = String::new();
+        let parts =
+            whole.items.chunk_by(|_, next| !matches!(next, BookItem::PartTitle(_)));
+        for part in parts {
+            let pages = self.list(whole, part);
+            if let BookItem::PartTitle(title) = &part[0] {
+                let open = if pages.contains("aria-current") { " open" } else { "" };
+                let title = escaped(title);
+                html += &format!(
+                    "<details{open}><summary>{title}</summary>\n{pages}</details>\n"
+                );
+            } else {
+                html += &pages;
+            }
+        }
+        html
+    }
+
+    fn list(&self, whole: &Whole, items: &[BookItem]) -> String {
+        let mut html = String::new();
+        for item in items {
+            let BookItem::Chapter(chapter) = item else { continue };
+            let path = address(chapter);
+            let front = path == whole.front;
+            let here = path == self.path || front && self.path == "index.html";
+            let here = if here { " aria-current=\"page\"" } else { "" };
+            let path = if front { "index.html" } else { &path };
+            let (root, name) = (self.to_root(), escaped(&chapter.name));
+            let below = self.list(whole, &chapter.sub_items);
+            html += &format!(
+                "<li><a href=\"{root}{path}\"{here}>{name}</a>{below}</li>\n"
+            );
+        }
+        if html.is_empty() { html } else { format!("<ul>\n{html}</ul>\n") }
     }
 
     /// The way from this page to the root of the site. Where mdBook gives a page a `base`, that
@@ -233,77 +274,10 @@ impl Page {
     }
 }
 
-struct Nav {
-    here: String,
-    front: String,
-    root: String,
-}
-
-impl Nav {
-    fn list(&self, items: &[BookItem]) -> String {
-        let mut html = String::new();
-        let mut open = false;
-        for item in items {
-            match item {
-                BookItem::PartTitle(title) => {
-                    html += if open { "</ul>\n" } else { "" };
-                    open = false;
-                    writeln!(html, "<p class=\"title\">{}</p>", escaped(title))
-                        .unwrap();
-                }
-                BookItem::Chapter(chapter) => {
-                    html += if open { "" } else { "<ul>\n" };
-                    open = true;
-                    html += &self.entry(chapter);
-                }
-                BookItem::Separator => {}
-            }
-        }
-        html + if open { "</ul>" } else { "" }
-    }
-
-    fn entry(&self, chapter: &Chapter) -> String {
-        let below = match &*chapter.sub_items {
-            [] => String::new(),
-            items => format!("\n{}", self.list(items)),
-        };
-        let name = escaped(&chapter.name);
-        if chapter.is_draft_chapter() {
-            return format!("<li>{name}{below}</li>\n");
-        }
-        let path = address(chapter);
-        let here = if path == self.here { " aria-current=\"page\"" } else { "" };
-        let path = if path == self.front { "index.html" } else { &path };
-        format!("<li><a href=\"{}{path}\"{here}>{name}</a>{below}</li>\n", self.root)
-    }
-}
-
 /// The path of the chapter's page from the root of the site.
 fn address(chapter: &Chapter) -> String {
     let path = chapter.path.clone().unwrap_or_default().with_extension("html");
     path.to_string_lossy().replace('\\', "/")
-}
-
-fn first(items: &[BookItem]) -> Option<&Chapter> {
-    items.iter().find_map(|item| match item {
-        BookItem::Chapter(chapter) if !chapter.is_draft_chapter() => Some(chapter),
-        _ => None,
-    })
-}
-
-/// The names of the scripts that theme/search.js searches.
-struct Search {
-    index: String,
-    texts: String,
-}
-
-impl Search {
-    fn write(folder: &Path, pages: &[Page]) -> Result<Search> {
-        Ok(Search {
-            index: write_hashed(folder, "search-index", &search::index(pages))?,
-            texts: write_hashed(folder, "search-texts", &search::texts(pages))?,
-        })
-    }
 }
 
 /// Writes a script with a name that changes with its content, so that browsers may keep it.
@@ -313,22 +287,4 @@ fn write_hashed(folder: &Path, name: &str, script: &str) -> Result<String> {
     let name = format!("{name}-{:08x}.js", hasher.finish() as u32);
     fs::write(folder.join(&name), script)?;
     Ok(name)
-}
-
-/// Removes what mdBook adds for its own template and ours does not ask for, on any page.
-fn remove_unused(folder: &Path, page: &Page, search: &Search) -> Result<()> {
-    let used = [&page.before, &page.after, &search.index, &search.texts];
-    for folder in [folder, &folder.join("css")] {
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-            let asset = name.ends_with(".css") || name.ends_with(".js");
-            let unused = asset && !used.iter().any(|text| text.contains(name));
-            if unused || name == "toc.html" {
-                fs::remove_file(&path)?;
-            }
-        }
-    }
-    fs::remove_dir(folder.join("css"))
-        .context("mdBook has stylesheets that are in use")
 }

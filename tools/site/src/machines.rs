@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use book::Book;
 use mdbook_renderer::RenderContext;
 use mdbook_renderer::book::BookItem;
 
@@ -13,18 +14,17 @@ pub fn summary(whole: &Whole, ctx: &RenderContext, pages: &[Page]) -> String {
     let full = whole.address("llms-full.txt");
     writeln!(text, "The whole guide as one text: [llms-full.txt]({full})\n").unwrap();
     writeln!(text, "Tested with {}.\n\n## Pages\n", whole.versions).unwrap();
+    let mut pages = pages.iter();
     for item in ctx.book.iter() {
         match item {
             BookItem::PartTitle(title) => writeln!(text, "\n## {title}\n").unwrap(),
-            BookItem::Chapter(chapter) if !chapter.is_draft_chapter() => {
-                let path = address(chapter);
-                let page = pages.iter().find(|page| page.path == path);
-                let description = page.map(|page| page.content.description());
+            BookItem::Chapter(chapter) => {
+                let (url, name) = (whole.address(&address(chapter)), &chapter.name);
+                let description = pages.next().map(|page| page.content.description());
                 let description = description.unwrap_or_default();
-                let url = whole.address(&path);
-                writeln!(text, "- [{}]({url}): {description}", chapter.name).unwrap();
+                writeln!(text, "- [{name}]({url}): {description}").unwrap();
             }
-            _ => {}
+            BookItem::Separator => {}
         }
     }
     text
@@ -32,50 +32,32 @@ pub fn summary(whole: &Whole, ctx: &RenderContext, pages: &[Page]) -> String {
 
 /// The text of all pages, as Markdown. A block shows what its page shows; the programs around
 /// such blocks stand whole at the end of the page, each once.
-pub fn full(whole: &Whole, ctx: &RenderContext) -> String {
+pub fn full(whole: &Whole, ctx: &RenderContext, book: &Book) -> String {
     let mut text =
         format!("> {} Tested with {}.\n\n", whole.description, whole.versions);
-    for chapter in ctx.book.chapters() {
+    for (chapter, page) in ctx.book.chapters().zip(&book.pages) {
+        let content = whole.with_clone(&chapter.content, "```sh\n", "```");
+        let mut rest = &*content;
         let mut programs: Vec<String> = Vec::new();
-        let mut shown: Vec<String> = Vec::new();
-        let mut block: Option<(String, String, String)> = None;
-        for line in chapter.content.lines() {
-            let Some((fence, all, visible)) = &mut block else {
-                writeln!(text, "{line}").unwrap();
-                let ticks = line.len() - line.trim_start_matches('`').len();
-                if ticks >= 3 && line[ticks..].starts_with("rust") {
-                    block = Some((
-                        line[..ticks].to_owned(),
-                        String::new(),
-                        String::new(),
-                    ));
-                }
+        for block in page.blocks.iter().filter(|block| block.is_rust()) {
+            let Some((before, after)) = rest.split_once(&block.text) else {
                 continue;
             };
-            if line.trim_end() == fence {
-                write!(text, "{}\n{line}\n", visible.trim_matches('\n')).unwrap();
-                if all != visible && !programs.contains(all) {
-                    programs.push(all.clone());
-                }
-                shown.push(visible.clone());
-                block = None;
-                continue;
+            let (shown, program) = (block.shown(), block.whole());
+            writeln!(text, "{before}{}", shown.trim_matches('\n')).unwrap();
+            rest = after;
+            if program != shown && !programs.contains(&program) {
+                programs.push(program);
             }
-            let code = line.trim_start();
-            let hidden = if code == "#" { Some("") } else { code.strip_prefix("# ") };
-            if hidden.is_none() {
-                writeln!(visible, "{line}").unwrap();
-            }
-            writeln!(all, "{}", hidden.unwrap_or(line)).unwrap();
         }
-        for program in programs.iter().filter(|program| {
-            !shown.iter().any(|shown| shown.contains(program.trim_matches('\n')))
-        }) {
+        writeln!(text, "{rest}").unwrap();
+        for program in programs {
             let program = program.trim_matches('\n');
-            write!(text, "\nThe whole program:\n\n```rust\n{program}\n```\n")
-                .unwrap();
+            if !page.blocks.iter().any(|block| block.shown().contains(program)) {
+                write!(text, "\nThe whole program:\n\n```rust\n{program}\n```\n")
+                    .unwrap();
+            }
         }
-        text.push('\n');
     }
     text
 }

@@ -1,6 +1,6 @@
-//! What theme/search.js searches, as two scripts: a script loads from a file too, where `fetch`
-//! may not. The first is small and comes when the search opens: titles, and the names in the code.
-//! The second has the texts, and comes with the first letter that is typed.
+//! What tools/site/theme/search.js searches, as two scripts: a script loads from a file too, where `fetch`
+//! may not. The first is small and comes when the search opens: the titles. The second has the
+//! texts, and comes with the first letter that is typed.
 
 use std::collections::HashSet;
 
@@ -8,34 +8,32 @@ use serde_json::{Value, json};
 
 use crate::Page;
 
-/// Page by page: its address, its name and its sections, each with its fragment, its title, the
-/// names in its code, and those that stand in hidden lines alone.
-pub fn index(pages: &[Page]) -> String {
-    let pages = pages.iter().enumerate().map(|(number, page)| {
+/// Page by page: its address, its name and its sections, each with its fragment and its title.
+pub fn titles(pages: &[Page]) -> String {
+    let titles = pages.iter().enumerate().map(|(number, page)| {
+        let sections = page.content.sections.iter();
+        let sections = sections.map(|section| json!([section.id, section.title]));
+        let path = if number == 0 { "index.html" } else { &page.path };
+        json!([path, page.title, sections.collect::<Value>()])
+    });
+    format!("var searchTitles = {};\n", titles.collect::<Value>())
+}
+
+/// Of the same sections in the same order: the prose, the code, and the identifiers that stand in
+/// hidden lines of its page alone.
+pub fn texts(pages: &[Page]) -> String {
+    let texts = pages.iter().flat_map(|page| {
         let sections = &page.content.sections;
         let shown = sections.iter().flat_map(|section| names(&section.code));
         let mut known: HashSet<&str> = shown.collect();
-        let sections = sections.iter().map(|section| {
-            let mut seen = HashSet::new();
-            let shown = names(&section.code).filter(|name| seen.insert(*name));
-            let shown: Vec<&str> = shown.collect();
+        let texts = sections.iter().map(move |section| {
             let hidden = names(&section.hidden).filter(|name| known.insert(name));
             let hidden: Vec<&str> = hidden.collect();
-            json!([section.id, section.title, shown.join(" "), hidden.join(" ")])
+            json!([section.text, section.code.trim_end(), hidden.join(" ")])
         });
-        let sections: Vec<Value> = sections.collect();
-        let path = if number == 0 { "index.html" } else { &page.path };
-        json!([path, page.title, sections])
+        texts.collect::<Vec<Value>>()
     });
-    format!("var searchIndex = {};\n", Value::from_iter(pages))
-}
-
-/// The prose and the code of the same sections in the same order.
-pub fn texts(pages: &[Page]) -> String {
-    let sections = pages.iter().flat_map(|page| &page.content.sections);
-    let texts =
-        sections.map(|section| json!([section.text, section.code.trim_end()]));
-    format!("searchTexts({});\n", Value::from_iter(texts))
+    format!("searchTexts({});\n", texts.collect::<Value>())
 }
 
 /// The identifiers in the code.

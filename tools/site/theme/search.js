@@ -1,29 +1,22 @@
-// The search: loaded when it is first opened, after its index (site/src/search.rs writes both).
+// The search: loaded when it is first opened, after the titles. The texts come with the first letter
+// that is typed (tools/site/src/search.rs writes both).
 //
 // A section is found if each word of the query stands in it, or in its title or its page's. Words
 // are looked for within longer ones too, so an identifier is found by its whole name and by each
 // of its parts. Titles count most, then prose, then code, then names in lines that are hidden.
 "use strict";
 
-// The texts come later: with the first letter that is typed.
 let searchTexts;
 
 (() => {
-    const sections = searchIndex.flatMap(([path, page, parts]) => parts.map(([id, title, code, hidden], number) => {
-        const field = (weight, text, more) => ({ weight, text, lower: text.toLowerCase(), ...more });
-        return {
-            address: number === 0 ? path : `${path}#${id}`,
-            page,
-            title,
-            fields: [
-                field(number === 0 ? 90 : 60, title),
-                field(12, number === 0 ? "" : page),
-                field(8, ""),
-                field(5, code, { code: true, names: true }),
-                field(2, hidden, { code: true, names: true }),
-            ],
-        };
-    }));
+    const field = (weight, text = "", kind = "prose") => ({ weight, text, lower: text.toLowerCase(), kind });
+    const sections = searchTitles.flatMap(([path, page, parts]) => parts.map(([id, title], number) => ({
+        address: number === 0 ? path : `${path}#${id}`,
+        page,
+        title,
+        titles: [field(number === 0 ? 90 : 60, title), field(12, number === 0 ? "" : page)],
+        texts: [],
+    })));
 
     const isWord = (c) => c !== undefined && /[\p{L}\p{N}]/u.test(c);
 
@@ -41,8 +34,10 @@ let searchTexts;
     const lowered = (text) => text.toLowerCase();
     const partsOf = (word) => word.replace(/(\p{Ll}|\p{N})(\p{Lu})/gu, "$1 $2").split(/[^\p{L}\p{N}]+/u).filter(Boolean).map(lowered);
 
+    const fields = (section) => [...section.titles, ...section.texts];
+
     // The best place of a word in a section.
-    const best = (section, word) => Math.max(...section.fields.map((field) => field.weight * match(field.lower, word)));
+    const best = (section, word) => Math.max(...fields(section).map((field) => field.weight * match(field.lower, word)));
 
     // A name that does not stand there as it was typed may stand there in parts, which counts less:
     // `graceful_shutdown` finds `GracefulShutdown` and "gracefully shut down".
@@ -54,7 +49,7 @@ let searchTexts;
             total += some;
         }
         if (words.length > 1) {
-            for (const field of section.fields) if (field.lower.includes(phrase)) total += 10 * field.weight;
+            for (const field of fields(section)) if (field.lower.includes(phrase)) total += 10 * field.weight;
         }
         return total;
     };
@@ -89,27 +84,16 @@ let searchTexts;
 
     // The place of the longest hit, in the field that says most of the query.
     const excerpt = (section, words) => {
-        const [, , prose, code, hidden] = section.fields;
-        let best, most = 0;
-        for (const field of [prose, code, hidden]) {
-            const found = words.filter((word) => field.lower.includes(word)).join("").length;
-            if (found > most) [best, most] = [field, found];
-        }
-        if (best === undefined) return { text: prose.text.slice(0, 140), code: false };
-        const at = best.lower.indexOf(words.find((word) => best.lower.includes(word)));
-        if (best.names) {
-            return { text: best.text.split(" ").filter((name) => words.some((word) => name.toLowerCase().includes(word))).join(" "), code: true };
-        }
-        if (best.code) {
-            const start = best.text.lastIndexOf("\n", at) + 1;
-            const end = best.text.indexOf("\n", at);
-            return { text: best.text.slice(start, end < 0 ? undefined : end).trim(), code: true };
-        }
-        const sentence = best.text.lastIndexOf(". ", at);
-        const start = sentence >= 0 && at - sentence < 80 ? sentence + 2 : best.text.indexOf(" ", Math.max(0, at - 50)) + 1;
+        const said = ({ lower }) => words.filter((word) => lower.includes(word)).join("").length;
+        const { text, lower, kind } = section.texts.toSorted((a, b) => said(b) - said(a))[0] ?? field(0);
+        const at = Math.max(0, lower.indexOf(words.find((word) => lower.includes(word))));
+        if (kind === "names") return { text: text.split(" ").filter((name) => words.some((word) => name.toLowerCase().includes(word))).join(" "), code: true };
+        if (kind === "code") return { text: text.slice(text.lastIndexOf("\n", at) + 1).split("\n")[0].trim(), code: true };
+        const sentence = text.lastIndexOf(". ", at);
+        const start = sentence >= 0 && at - sentence < 80 ? sentence + 2 : text.indexOf(" ", Math.max(0, at - 50)) + 1;
         const from = at < 60 ? 0 : Math.min(start, at);
-        const text = best.text.slice(from, from + 150);
-        return { text: `${from > 0 ? "… " : ""}${text}${from + 150 < best.text.length ? " …" : ""}`, code: false };
+        const cut = text.slice(from, from + 150);
+        return { text: `${from > 0 ? "… " : ""}${cut}${from + 150 < text.length ? " …" : ""}`, code: false };
     };
 
     const dialog = document.getElementById("search");
@@ -140,9 +124,8 @@ let searchTexts;
     };
 
     searchTexts = (texts) => {
-        for (const [number, [prose, code]] of texts.entries()) {
-            Object.assign(sections[number].fields[2], { text: prose, lower: prose.toLowerCase() });
-            Object.assign(sections[number].fields[3], { text: code, lower: code.toLowerCase(), names: false });
+        for (const [number, [prose, code, names]] of texts.entries()) {
+            sections[number].texts = [field(8, prose), field(5, code, "code"), field(2, names, "names")];
         }
         show();
     };

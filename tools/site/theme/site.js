@@ -122,15 +122,7 @@ if (outline) {
         where.textContent = index > 0 ? links[index].textContent : page;
         current = index;
     };
-    let waiting = false;
-    addEventListener("scroll", () => {
-        if (waiting) return;
-        waiting = true;
-        requestAnimationFrame(() => {
-            waiting = false;
-            mark();
-        });
-    }, { passive: true });
+    addEventListener("scroll", mark, { passive: true });
     // Measuring makes the browser lay out the page: not before it has shown it.
     setTimeout(mark);
     outline.addEventListener("click", (event) => {
@@ -163,8 +155,4 @@ addEventListener("keydown", (event) => {
     }
 });
 
-// Paper has no way to open what is folded.
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((details) => {
-    details.open = true;
-}));
 if (document.body.classList.contains("print")) addEventListener("load", () => setTimeout(print, 100));
