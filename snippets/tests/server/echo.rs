@@ -3,10 +3,12 @@
 use std::convert::Infallible;
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -14,7 +16,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use harness::{Answer, Connection, Program};
+use harness::{Answer, Connection, LIMIT, Program, page};
 
 /// Posts a body of a known length to a new connection.
 fn post(program: &Program, path: &str, body: &[u8]) -> Answer {
@@ -77,11 +79,35 @@ fn echo_and_uppercase_answer_before_the_body_has_ended() {
 }
 
 #[test]
-fn uppercase_is_chunked_whatever_came_in() {
+fn uppercase_is_chunked() {
     let program = Program::start("echo");
     let response = post(&program, "/uppercase", "hello, wörld".as_bytes());
     assert_eq!(response.header("transfer-encoding"), Some("chunked"));
     assert_eq!(response.text(), "HELLO, WöRLD");
+}
+
+#[test]
+fn uppercase_without_a_body_has_length_0() {
+    let program = Program::start("echo");
+    let response = post(&program, "/uppercase", b"");
+    assert_eq!(response.header("transfer-encoding"), None);
+    let length = page("server/echo")
+        .number("A response without a body has content-length: {}.");
+    assert_eq!(response.header("content-length"), Some(&*length.to_string()));
+}
+
+#[test]
+fn uppercase_to_http_1_0_ends_with_the_connection() {
+    let program = Program::start("echo");
+    let mut connection = program.connect();
+    connection.send("POST /uppercase HTTP/1.0\r\ncontent-length: 5\r\n\r\nhello");
+    let response = connection.rest().unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    assert!(
+        !head.contains("transfer-encoding") && !head.contains("content-length"),
+        "{head}"
+    );
+    assert_eq!(body, "HELLO");
 }
 
 #[test]
@@ -112,6 +138,139 @@ fn a_body_over_the_limit_gets_413() {
     assert_eq!(response.status(), "HTTP/1.1 413 Payload Too Large");
 }
 
+/// How much of too long a body the page promises to discard.
+fn max_rest() -> usize {
+    let mib = page("server/echo").number("The server reads up to {} MiB more");
+    usize::try_from(mib).unwrap() * 1024 * 1024
+}
+
+#[test]
+fn after_a_413_the_connection_lives_on() {
+    let program = Program::start("echo");
+    let body = vec![b'a'; 64 * 1024 + max_rest()];
+    let length = body.len();
+    let mut connection = program.connect();
+    connection.send(format!(
+        "POST /reversed HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n"
+    ));
+    connection.send(body);
+    let response = connection.response().unwrap();
+    assert_eq!(response.status(), "HTTP/1.1 413 Payload Too Large");
+    assert_eq!(response.header("connection"), None);
+    connection.get("/");
+    assert_eq!(connection.response().unwrap().status(), "HTTP/1.1 200 OK");
+}
+
+#[test]
+fn an_upload_that_does_not_end_is_cut_off() {
+    let program = Program::start("echo");
+    let mut stream = TcpStream::connect(program.address).unwrap();
+    stream.set_write_timeout(Some(LIMIT)).unwrap();
+    let length = 256 * 1024 * 1024;
+    let head = format!(
+        "POST /reversed HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut sent = 0;
+    while let Ok(count) = stream.write(&[b'a'; 64 * 1024]) {
+        sent += count;
+        assert!(sent < length, "the server has read the whole body");
+    }
+}
+
+#[test]
+fn too_long_a_body_that_is_announced_is_not_asked_for() {
+    let program = Program::start("echo");
+    let mut connection = program.connect();
+    let head = "POST /reversed HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n";
+    connection.send(format!("{head}content-length: {}\r\n\r\n", 64 * 1024 + 1));
+    let response = connection.response().unwrap();
+    assert_eq!(response.status(), "HTTP/1.1 413 Payload Too Large");
+    assert_eq!(response.header("connection"), Some("close"));
+
+    let mut connection = program.connect();
+    connection.send(format!("{head}content-length: 2\r\n\r\n"));
+    assert_eq!(connection.head().unwrap(), "HTTP/1.1 100 Continue\r\n\r\n");
+    connection.send("hi");
+    assert_eq!(connection.response().unwrap().text(), "ih");
+}
+
+/// The time that the page gives a body.
+fn body_time() -> Duration {
+    Duration::from_secs(
+        page("server/echo").number("A body has {} seconds, from the end"),
+    )
+}
+
+/// Asserts that the time of a body has passed since the start, and less than twice of it.
+fn assert_cut_off_in_time(start: Instant) {
+    let (limit, lasted) = (body_time(), start.elapsed());
+    assert!(
+        (limit..limit * 2).contains(&lasted),
+        "{lasted:?}, and the page says {limit:?}"
+    );
+}
+
+#[test]
+fn a_body_that_stalls_breaks_the_response_off() {
+    let program = Program::start("echo");
+    let paths = ["/echo", "/uppercase"];
+    let start = Instant::now();
+    let mut connections = paths.map(|path| start_chunked(&program, path));
+    for connection in &mut connections {
+        send_chunk(connection, b"first");
+        connection.head().unwrap();
+        connection.chunk().unwrap().unwrap();
+    }
+    for connection in &mut connections {
+        assert_eq!(connection.rest().unwrap(), "");
+        assert_cut_off_in_time(start);
+        assert_eq!(
+            program.line(),
+            "connection failed: error from user's Body stream"
+        );
+    }
+}
+
+#[test]
+fn a_body_that_trickles_in_gets_408() {
+    let program = Program::start("echo");
+    let start = Instant::now();
+    let mut stream = TcpStream::connect(program.address).unwrap();
+    let mut connection = Connection::new(stream.try_clone().unwrap());
+    connection
+        .send("POST /reversed HTTP/1.1\r\nhost: x\r\ncontent-length: 60000\r\n\r\n");
+    let answered = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !answered.load(Relaxed) && stream.write_all(b"a").is_ok() {
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let response = connection.response();
+        answered.store(true, Relaxed);
+        let response = response.unwrap();
+        assert_eq!(response.status(), "HTTP/1.1 408 Request Timeout");
+        assert_eq!(response.header("connection"), Some("close"));
+        assert_cut_off_in_time(start);
+    });
+}
+
+/// The rest of too long a body has no more time than any other.
+#[test]
+fn after_a_413_before_the_end_the_connection_closes() {
+    let program = Program::start("echo");
+    let start = Instant::now();
+    let mut connection = program.connect();
+    let head = "POST /reversed HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n";
+    connection.send(head);
+    connection.send(vec![b'a'; 64 * 1024 + 1]);
+    let response = connection.response().unwrap();
+    assert_eq!(response.status(), "HTTP/1.1 413 Payload Too Large");
+    assert_eq!(response.header("connection"), Some("close"));
+    assert_cut_off_in_time(start);
+}
+
 #[test]
 fn a_body_that_breaks_gets_400() {
     let program = Program::start("echo");
@@ -119,7 +278,27 @@ fn a_body_that_breaks_gets_400() {
     connection.send("not a length\r\n");
     let response = connection.response().unwrap();
     assert_eq!(response.status(), "HTTP/1.1 400 Bad Request");
+    assert_eq!(response.header("connection"), Some("close"));
     assert_eq!(response.text(), "error reading a body from connection\n");
+}
+
+#[tokio::test]
+async fn a_chunked_upload_announces_no_length() {
+    let (mut client, server) = tokio::io::duplex(1024);
+    let head = "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n";
+    let request = format!("{head}connection: close\r\n\r\n2\r\nhi\r\n0\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    let service = service_fn(async |request: Request<Incoming>| {
+        let upper = format!("{:?}", request.body().size_hint().upper());
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(upper)))
+    });
+    http1::Builder::new()
+        .serve_connection(TokioIo::new(server), service)
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("\r\n\r\nNone"), "{answer}");
 }
 
 #[test]
@@ -151,6 +330,32 @@ fn trailers_do_not_disturb() {
     assert_eq!(connection.response().unwrap().text(), "HELLO");
     connection.get("/");
     assert_eq!(connection.response().unwrap().status(), "HTTP/1.1 200 OK");
+}
+
+#[tokio::test]
+async fn trailers_of_a_request_are_its_last_frame() {
+    let (mut client, server) = tokio::io::duplex(1024);
+    let head = "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n";
+    let body = "2\r\nhi\r\n0\r\nchecksum: 42\r\n\r\n";
+    let request = format!("{head}connection: close\r\n\r\n{body}");
+    client.write_all(request.as_bytes()).await.unwrap();
+    let service = service_fn(async |request: Request<Incoming>| {
+        let mut body = request.into_body();
+        let mut last = None;
+        while let Some(frame) = body.frame().await {
+            last = Some(frame?);
+        }
+        let trailers = last.unwrap().into_trailers().unwrap();
+        let checksum = Bytes::copy_from_slice(trailers[CHECKSUM].as_bytes());
+        Ok::<_, hyper::Error>(Response::new(Full::new(checksum)))
+    });
+    http1::Builder::new()
+        .serve_connection(TokioIo::new(server), service)
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("\r\n\r\n42"), "{answer}");
 }
 
 /// Trailers reach a client only if it has asked, and the response is chunked and has named them.
