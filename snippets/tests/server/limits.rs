@@ -3,7 +3,9 @@
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,9 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex,
+};
 use tokio::task::JoinHandle;
 use tokio::time::{self, sleep, timeout};
 
@@ -443,6 +447,61 @@ async fn a_client_that_does_not_read_is_cut_off() {
         async move { while writer.write_all(GET.as_bytes()).await.is_ok() {} },
     );
     assert_eq!(end(conn).await, error(write_stall(), &text));
+}
+
+/// A stream that never takes anything.
+struct Stuck;
+
+impl AsyncWrite for Stuck {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+
+    fn poll_shutdown(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_way_to_write_is_limited() {
+    let limit = Duration::from_secs(write_stall());
+    let new = || program::WriteStall::new(Stuck, limit);
+    let slice = [io::IoSlice::new(b"x")];
+    let start = time::Instant::now();
+    let (mut a, mut b, mut c, mut d) = (new(), new(), new(), new());
+    let (written, vectored, flushed, shut) =
+        timeout(Duration::from_secs(3600), async {
+            tokio::join!(
+                a.write(b"x"),
+                b.write_vectored(&slice),
+                c.flush(),
+                d.shutdown()
+            )
+        })
+        .await
+        .expect("each of them ends");
+    assert_eq!(start.elapsed(), limit);
+    let errors = [
+        written.unwrap_err(),
+        vectored.unwrap_err(),
+        flushed.unwrap_err(),
+        shut.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(error.to_string(), UNREAD);
+    }
 }
 
 #[tokio::test(start_paused = true)]
