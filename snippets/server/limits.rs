@@ -36,9 +36,9 @@ pub const PING_AFTER: Duration = Duration::from_secs(20);
 pub const PING_ANSWER: Duration = Duration::from_secs(10);
 /// HTTP/2: requests at a time on one connection. Each may hold a body.
 pub const MAX_STREAMS: u32 = 20;
-/// A request body: its size, the time to start, and the minimum rate after that.
+/// A request body: its size, the longest pause, and the minimum rate as a whole.
 pub const MAX_BODY: usize = 1024 * 1024;
-pub const BODY_START: Duration = Duration::from_secs(5);
+pub const BODY_PAUSE: Duration = Duration::from_secs(5);
 pub const BODY_BYTES_PER_SECOND: u64 = 1_000;
 /// How long the work for one request may take.
 pub const HANDLER: Duration = Duration::from_secs(5);
@@ -145,12 +145,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for WriteStall<T> {
 
 // ANCHOR: body
 async fn read(body: Incoming) -> Result<Bytes, StatusCode> {
-    let start = Instant::now() + BODY_START;
+    let start = Instant::now() + BODY_PAUSE;
     let mut body = Limited::new(body, MAX_BODY);
     let mut bytes = Vec::new();
     loop {
         let earned = Duration::from_secs(bytes.len() as u64 / BODY_BYTES_PER_SECOND);
-        match timeout_at(start + earned, body.frame()).await {
+        let pause = Instant::now() + BODY_PAUSE;
+        match timeout_at(pause.min(start + earned), body.frame()).await {
             Ok(Some(Ok(frame))) => {
                 bytes.extend(frame.into_data().unwrap_or_default());
             }

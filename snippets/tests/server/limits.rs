@@ -50,13 +50,13 @@ fn head() -> u64 {
 
 fn body_start() -> u64 {
     limits().numbers::<2>(
-        "A client has {} seconds to start, and must send {} bytes per second after that",
+        "A client may pause for {} seconds, and must send {} bytes per second on average",
     )[0]
 }
 
 fn body_rate() -> u64 {
     limits().numbers::<2>(
-        "A client has {} seconds to start, and must send {} bytes per second after that",
+        "A client may pause for {} seconds, and must send {} bytes per second on average",
     )[1]
 }
 
@@ -382,16 +382,17 @@ async fn a_slow_head_is_cut_off_and_so_is_an_idle_connection() {
 }
 
 /// Uploads this much each second; the status, and after how many seconds it came.
-async fn upload(bytes_per_second: u64, seconds: u64) -> (u64, String) {
+async fn upload(at_once: u64, bytes_per_second: u64, seconds: u64) -> (u64, String) {
     let (client, conn) = start(1024);
     let start = time::Instant::now();
     let (mut reader, mut writer) = tokio::io::split(client);
-    let length = bytes_per_second * seconds + 1;
+    let length = at_once + bytes_per_second * seconds + 1;
     let sending = tokio::spawn(async move {
         let head = format!(
             "POST /upload HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n"
         );
         writer.write_all(head.as_bytes()).await.unwrap();
+        writer.write_all(&vec![b'.'; at_once as usize]).await.unwrap();
         let piece = vec![b'.'; bytes_per_second as usize];
         for _ in 0..seconds {
             sleep(Duration::from_secs(1)).await;
@@ -416,11 +417,13 @@ async fn a_body_must_keep_its_rate() {
         assert_eq!(status, "408");
         seconds
     };
-    assert_eq!(late(upload(0, 100).await), body_start(), "stalled");
-    assert_eq!(late(upload(1, 100).await), body_start(), "a byte a second");
+    assert_eq!(late(upload(0, 0, 100).await), body_start(), "stalled");
+    let fast = 100 * body_rate();
+    assert_eq!(late(upload(fast, 0, 100).await), body_start(), "fast, then stalled");
+    assert_eq!(late(upload(0, 1, 100).await), body_start(), "a byte a second");
     // Half the rate uses up the start at half speed; whole seconds count.
-    assert_eq!(late(upload(body_rate() / 2, 100).await), 2 * body_start() - 1);
-    let (seconds, status) = upload(body_rate(), 200).await;
+    assert_eq!(late(upload(0, body_rate() / 2, 100).await), 2 * body_start() - 1);
+    let (seconds, status) = upload(0, body_rate(), 200).await;
     assert_eq!((seconds, &*status), (200, "200"));
 }
 
