@@ -303,27 +303,16 @@ impl Block {
 /// one blank line stays, if there was any.
 fn hide_blank_lines(lines: &mut [Line]) {
     let shown = |line: &Line| !line.hidden && !line.text.trim().is_empty();
-    let mut at = 0;
-    while at < lines.len() {
-        if shown(&lines[at]) {
-            at += 1;
+    let runs = lines.chunk_by(|a, b| shown(a) == shown(b)).count();
+    for (number, run) in lines.chunk_by_mut(|a, b| shown(a) == shown(b)).enumerate() {
+        if shown(&run[0]) || run.iter().all(|line| !line.hidden) {
             continue;
         }
-        let rest = lines[at..].iter().position(shown);
-        let end = rest.map_or(lines.len(), |length| at + length);
-        let gap = &mut lines[at..end];
-        let inside = at > 0 && rest.is_some();
-        if gap.iter().any(|line| line.hidden) {
-            let mut keep = usize::from(inside);
-            for line in gap {
-                if !line.hidden && keep > 0 {
-                    keep -= 1;
-                } else {
-                    line.hidden = true;
-                }
-            }
+        let inside = number > 0 && number + 1 < runs;
+        let kept = run.iter().position(|line| inside && !line.hidden);
+        for (number, line) in run.iter_mut().enumerate() {
+            line.hidden = Some(number) != kept;
         }
-        at = end;
     }
 }
 

@@ -48,10 +48,8 @@ let searchTexts;
             if (!(some > 0)) return 0;
             total += some;
         }
-        if (words.length > 1) {
-            for (const field of fields(section)) if (field.lower.includes(phrase)) total += 10 * field.weight;
-        }
-        return total;
+        const phrased = fields(section).filter((field) => words.length > 1 && field.lower.includes(phrase));
+        return phrased.reduce((sum, field) => sum + 10 * field.weight, total);
     };
 
     const find = (query) => {
@@ -119,8 +117,9 @@ let searchTexts;
             return item;
         }));
         results.scrollTop = 0;
+        const none = sections[0].texts.length ? "Nothing found" : "Searching …";
         const some = found.length === 1 ? "1 section" : `${found.length} sections`;
-        status.textContent = input.value.trim() === "" ? "Words, names from code, error messages" : found.length ? some : "Nothing found";
+        status.textContent = input.value.trim() === "" ? "Words, names from code, error messages" : found.length ? some : none;
     };
 
     searchTexts = (texts) => {
