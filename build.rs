@@ -40,7 +40,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     // harness::block compiles and runs the blocks, and says why.
     let tests = fs::read_to_string(out.join("skeptic-tests.rs"))?;
     let tests = tests.replace("extern crate skeptic;", "");
-    fs::write(out.join("doctests.rs"), tests.replace("skeptic::rt::", "harness::block::"))?;
+    fs::write(
+        out.join("doctests.rs"),
+        tests.replace("skeptic::rt::", "harness::block::"),
+    )?;
 
     let mut pages = String::from("mod transcripts {\n");
     for page in book.pages.iter().filter(|page| !page.consoles().is_empty()) {
@@ -55,11 +58,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Makes a module of each file and each folder of tests, so that none can be forgotten.
 fn modules(folder: &Path, pages: &mut String) -> Result<(), Box<dyn Error>> {
-    let mut entries: Vec<PathBuf> =
-        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    let mut entries: Vec<PathBuf> = fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<_>>()?;
     entries.sort();
     for path in entries {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().replace('-', "_");
+        let name =
+            path.file_stem().unwrap_or_default().to_string_lossy().replace('-', "_");
         if path.is_dir() {
             writeln!(pages, "mod {name} {{")?;
             modules(&path, pages)?;
