@@ -93,7 +93,8 @@ fn hyper_and_http_body_util_have_no_default_features() {
     for name in ["hyper", "http-body-util"] {
         let packages = packages();
         let package = packages.iter().find(|package| {
-            package["name"] == name && !package["version"].as_str().unwrap().starts_with("0.14")
+            package["name"] == name
+                && !package["version"].as_str().unwrap().starts_with("0.14")
         });
         let default = &package.unwrap()["features"]["default"];
         assert!(default.as_array().is_none_or(Vec::is_empty), "{name}: {default}");
@@ -107,8 +108,13 @@ fn packages() -> Vec<serde_json::Value> {
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(metadata.status.success(), "{}", String::from_utf8_lossy(&metadata.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    assert!(
+        metadata.status.success(),
+        "{}",
+        String::from_utf8_lossy(&metadata.stderr)
+    );
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&metadata.stdout).unwrap();
     metadata["packages"].as_array().unwrap().clone()
 }
 
