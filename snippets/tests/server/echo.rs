@@ -20,6 +20,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use harness::{Answer, Connection, LIMIT, Program, page};
 
+use crate::server::hello_world::survives_running_out_of_descriptors;
+
 /// Posts a body of a known length to a new connection.
 fn post(program: &Program, path: &str, body: &[u8]) -> Answer {
     let mut connection = program.connect();
@@ -442,4 +444,9 @@ fn other_paths_and_methods_get_404() {
         connection.get(path);
         assert_eq!(connection.response().unwrap().status(), "HTTP/1.1 404 Not Found");
     }
+}
+
+#[test]
+fn running_out_of_descriptors_is_survived() {
+    survives_running_out_of_descriptors("echo");
 }
