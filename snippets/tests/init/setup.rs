@@ -3,23 +3,27 @@
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use std::{env, fs};
 
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
+use hyper::rt::Executor;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
+use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use toml::{Table, Value};
 
-use harness::{Program, root};
+use harness::{Program, page, root};
 
 /// The features of snippets/packages/minimal/Cargo.toml: with all of them Hello World is built and serves a
-/// request. Without any one of them it does not compile, but for tokio's `time`, which
+/// request. Without any one of them the compiler says what the page shows, but for tokio's `time`, which
 /// hyper-util's `tokio` turns on.
 #[test]
 fn the_slimmest_features_serve_a_request() {
@@ -35,30 +39,83 @@ fn the_slimmest_features_serve_a_request() {
     connection.get("/");
     assert_eq!(connection.response().unwrap().text(), "Hello, World!\n");
 
-    let mut needed = Vec::new();
+    let page = page("init/setup");
     for (name, dependency) in manifest["dependencies"].as_table().unwrap() {
         let features = dependency.get("features").and_then(Value::as_array);
         for (index, feature) in features.into_iter().flatten().enumerate() {
+            let feature = feature.as_str().unwrap();
             let mut fewer = manifest.clone();
             let features = &mut fewer["dependencies"][name]["features"];
             features.as_array_mut().unwrap().remove(index);
-            let feature = format!("{name}/{}", feature.as_str().unwrap());
-            if !cargo(&feature.replace('/', "-"), &fewer, "check").status.success() {
-                needed.push(feature);
-            }
+            let check = cargo(&format!("{name}-{feature}"), &fewer, "check");
+            let printed = String::from_utf8_lossy(&check.stderr).into_owned();
+            let error = printed.lines().find_map(|line| {
+                let (code, text) = line.split_once(": ")?;
+                code.starts_with("error").then_some(text)
+            });
+            let Some(error) = error else {
+                assert!(check.status.success(), "{printed}");
+                page.says(&format!("{name} {feature} | it compiles"));
+                continue;
+            };
+            page.says(&format!("{name} {feature} | {error}"));
         }
     }
-    assert_eq!(
-        needed,
-        [
-            "hyper/http1",
-            "hyper/server",
-            "hyper-util/tokio",
-            "tokio/macros",
-            "tokio/net",
-            "tokio/rt-multi-thread"
-        ]
+}
+
+/// The error that another page shows whole.
+#[test]
+fn a_socket_needs_a_wrapper() {
+    let file = root().join("snippets/mistakes/upgrading/tokio_io.stderr");
+    let error = fs::read_to_string(file).unwrap();
+    let (_, text) = error.lines().next().unwrap().split_once(": ").unwrap();
+    page("init/setup").says(text);
+}
+
+#[test]
+fn no_crate_needs_a_newer_rust_than_the_page_says() {
+    let minor = page("init/setup").number("The programs need Rust 1.{} or newer.");
+    let mut workspace = 0;
+    for package in packages() {
+        let Some(version) = package["rust_version"].as_str() else { continue };
+        let needed: u64 = version.split('.').nth(1).unwrap().parse().unwrap();
+        if package["source"].is_null() {
+            assert_eq!(needed, minor, "{}: its rust-version", package["name"]);
+            workspace += 1;
+        }
+        assert!(needed <= minor, "{} needs Rust {version}", package["name"]);
+    }
+    assert!(workspace > 0, "the workspace has packages");
+}
+
+#[test]
+fn hyper_and_http_body_util_have_no_default_features() {
+    for name in ["hyper", "http-body-util"] {
+        let packages = packages();
+        let package = packages.iter().find(|package| {
+            package["name"] == name
+                && !package["version"].as_str().unwrap().starts_with("0.14")
+        });
+        let default = &package.unwrap()["features"]["default"];
+        assert!(default.as_array().is_none_or(Vec::is_empty), "{name}: {default}");
+    }
+}
+
+/// All packages of the workspace and its dependencies, as `cargo metadata` knows them.
+fn packages() -> Vec<serde_json::Value> {
+    let metadata = Command::new(env::var_os("CARGO").unwrap())
+        .args(["metadata", "--offline", "--format-version=1"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        metadata.status.success(),
+        "{}",
+        String::from_utf8_lossy(&metadata.stderr)
     );
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&metadata.stdout).unwrap();
+    metadata["packages"].as_array().unwrap().clone()
 }
 
 /// The manifest of snippets/packages/minimal, made to stand outside the workspace, whose other members
@@ -108,4 +165,26 @@ async fn a_connection_does_nothing_until_it_is_awaited() {
     tokio::spawn(conn);
     timeout(hour, client.read_exact(&mut status)).await.unwrap().unwrap();
     assert_eq!(&status, b"HTTP/1.1 200 OK");
+}
+
+/// An executor that counts its tasks.
+#[derive(Clone, Default)]
+struct Counting(Arc<AtomicUsize>);
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Counting {
+    fn execute(&self, future: F) {
+        self.0.fetch_add(1, Relaxed);
+        tokio::spawn(future);
+    }
+}
+
+#[tokio::test]
+async fn the_legacy_client_runs_http1_connections_on_its_executor() {
+    let program = Program::start("hello-world");
+    let executor = Counting::default();
+    let client = Client::builder(executor.clone()).build_http::<Empty<Bytes>>();
+    let uri = format!("http://{}/", program.address).parse().unwrap();
+    let response = client.get(uri).await.unwrap();
+    assert_eq!(response.version(), hyper::Version::HTTP_11);
+    assert!(executor.0.load(Relaxed) > 0, "the executor has run a task");
 }

@@ -1,7 +1,9 @@
 //! What src/server/echo.md promises.
 
+use std::cell::Cell;
 use std::convert::Infallible;
-use std::io::{ErrorKind, Write};
+use std::error::Error;
+use std::io::{self, ErrorKind, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -17,6 +19,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use harness::{Answer, Connection, LIMIT, Program, page};
+
+use crate::server::hello_world::survives_running_out_of_descriptors;
 
 /// Posts a body of a known length to a new connection.
 fn post(program: &Program, path: &str, body: &[u8]) -> Answer {
@@ -333,6 +337,45 @@ fn trailers_do_not_disturb() {
 }
 
 #[tokio::test]
+async fn an_error_of_a_body_has_its_cause() {
+    let (mut client, server) = tokio::io::duplex(1024);
+    client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let service = service_fn(async |_: Request<Incoming>| {
+        let slow = Full::<Bytes>::from("x")
+            .map_err(|never| -> io::Error { match never {} })
+            .with_trailers(std::future::ready(Some(Err(io::Error::other(
+                "too slow",
+            )))));
+        Ok::<_, Infallible>(Response::new(slow.map_frame(|frame| frame)))
+    });
+    let conn = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+    let error = conn.await.expect_err("the body fails");
+    assert_eq!(error.to_string(), "error from user's Body stream");
+    assert_eq!(error.source().unwrap().to_string(), "too slow");
+}
+
+/// A body that is `Send` and not `Sync`, served by a task.
+#[tokio::test]
+async fn a_body_need_not_be_sync() {
+    let (mut client, server) = tokio::io::duplex(1024);
+    let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    client.write_all(request).await.unwrap();
+    let service = service_fn(async |_: Request<Incoming>| {
+        let not_sync = Cell::new(());
+        let body = Full::<Bytes>::from("hello").map_frame(move |frame| {
+            not_sync.set(());
+            frame
+        });
+        Ok::<_, Infallible>(Response::new(body.boxed_unsync()))
+    });
+    let conn = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+    tokio::spawn(conn).await.unwrap().unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("hello"), "{answer}");
+}
+
+#[tokio::test]
 async fn trailers_of_a_request_are_its_last_frame() {
     let (mut client, server) = tokio::io::duplex(1024);
     let head = "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n";
@@ -401,4 +444,9 @@ fn other_paths_and_methods_get_404() {
         connection.get(path);
         assert_eq!(connection.response().unwrap().status(), "HTTP/1.1 404 Not Found");
     }
+}
+
+#[test]
+fn running_out_of_descriptors_is_survived() {
+    survives_running_out_of_descriptors("echo");
 }

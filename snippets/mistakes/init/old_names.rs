@@ -1,0 +1,3 @@
+use hyper::{Body, Server};
+
+fn main() {}
