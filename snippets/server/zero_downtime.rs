@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::env;
 use std::error::Error;
 use std::future::Future;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::process::{self, ExitCode};
@@ -24,7 +24,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use listenfd::ListenFd;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
-use tokio::runtime::Runtime;
+use tokio::runtime::{self, Runtime};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -35,6 +35,8 @@ const LAME_DUCK: Duration = Duration::from_secs(3);
 const LINGER: Duration = Duration::from_secs(1);
 /// For requests in flight: how long they may go on after that.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the process may take to end after that.
+const GRACE: Duration = Duration::from_millis(500);
 // ANCHOR_END: times
 /// How long a client may take to send a request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -206,6 +208,28 @@ fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
+// ANCHOR: watchdog
+/// Ends the process when the time for the stop is over. It has a thread
+/// and a runtime of its own, so that no task of the server can hold it up.
+fn watchdog() -> io::Result<()> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let signal = {
+        let _entered = runtime.enter();
+        shutdown_signal()?
+    };
+    thread::spawn(move || {
+        runtime.block_on(async {
+            signal.await;
+            sleep(LAME_DUCK + LINGER + DRAIN_DEADLINE + GRACE).await;
+        });
+        // Not `eprintln!`: it panics if nobody reads standard error any more.
+        writeln!(io::stderr(), "stopped by force: some task does not end").ok();
+        process::exit(1)
+    });
+    Ok(())
+}
+// ANCHOR_END: watchdog
+
 // ANCHOR: main
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     // Before the runtime starts: `from_env` changes the environment, which is safe
@@ -219,6 +243,7 @@ async fn run(
     socket: Option<std::net::TcpListener>,
 ) -> Result<ExitCode, Box<dyn Error>> {
     let signal = shutdown_signal()?;
+    watchdog()?;
     // ANCHOR: inherit
     let inherited = socket.is_some();
     let listener = if let Some(socket) = socket {
@@ -240,15 +265,6 @@ async fn run(
         println!("stopped: told twice");
         process::exit(130)
     });
-    // ANCHOR: deadline
-    // A task that does not yield keeps the runtime from ending. This thread needs no
-    // runtime.
-    thread::spawn(|| {
-        let allowed = LAME_DUCK + LINGER + DRAIN_DEADLINE;
-        thread::sleep(allowed + Duration::from_millis(500));
-        process::exit(1)
-    });
-    // ANCHOR_END: deadline
     server.stopping.store(true, Ordering::Relaxed);
     println!("stopping: not ready, still accepting");
     // ANCHOR: lame_duck
@@ -281,14 +297,14 @@ async fn run(
 
     // ANCHOR: drain
     let Server { graceful, mut connections, .. } = server;
-    let drained = timeout(DRAIN_DEADLINE, graceful.shutdown()).await;
-    connections.shutdown().await;
-    if drained.is_err() {
-        println!("stopped: some requests were cut off at the deadline");
-        return Ok(ExitCode::FAILURE);
+    if timeout(DRAIN_DEADLINE, graceful.shutdown()).await.is_ok() {
+        println!("stopped: every connection has ended in time");
+        return Ok(ExitCode::SUCCESS);
     }
-    println!("stopped: every request is answered");
-    Ok(ExitCode::SUCCESS)
+    // A task that never yields does not end: do not wait for it long.
+    timeout(GRACE / 2, connections.shutdown()).await.ok();
+    println!("stopped: some connections were cut off at the deadline");
+    Ok(ExitCode::FAILURE)
     // ANCHOR_END: drain
 }
 // ANCHOR_END: program
