@@ -159,7 +159,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     #[cfg(unix)]
     {
-        socket.set_reuseaddr(true)?; // despite connections in TIME_WAIT
+        socket.set_reuseaddr(true)?; // despite old connections in TIME_WAIT
         socket.set_reuseport(true)?; // despite another instance
     }
     socket.bind(address)?;
