@@ -2,14 +2,17 @@
 //! A server that stops, and is replaced, without losing a request.
 
 use std::convert::Infallible;
+use std::env;
 use std::error::Error;
 use std::future::Future;
+use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
-use std::{env, io};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -21,7 +24,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use listenfd::ListenFd;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
-use tokio::task::JoinSet;
+use tokio::runtime::{self, Runtime};
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 // ANCHOR: times
@@ -31,28 +35,56 @@ const LAME_DUCK: Duration = Duration::from_secs(3);
 const LINGER: Duration = Duration::from_secs(1);
 /// For requests in flight: how long they may go on after that.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the process may take to end after that.
+const GRACE: Duration = Duration::from_millis(500);
 // ANCHOR_END: times
+/// How long a client may take to send a request head.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long accepting pauses after an error.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 // ANCHOR: handle
-async fn handle(path: &str, stopping: &AtomicBool) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from("done\n"));
-    match path {
-        "/ready" if stopping.load(Ordering::Relaxed) => {
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        }
-        "/ready" => {}
+async fn handle(
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    match request.uri().path() {
         "/slow" => sleep(Duration::from_secs(2)).await,
+        "/stuck" => stuck().await,
         _ => sleep(Duration::from_millis(20)).await,
     }
-    // ANCHOR: header
-    // Asked after the work is done: a request that was in flight at the signal says it too.
-    if stopping.load(Ordering::Relaxed) {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    Ok(Response::new(Full::from("done\n")))
+}
+
+/// Blocking work that takes a minute. No runtime can interrupt it.
+async fn stuck() {
+    let work = || thread::sleep(Duration::from_secs(60));
+    if let Err(error) = spawn_blocking(work).await {
+        eprintln!("work failed: {error}");
     }
-    // ANCHOR_END: header
-    response
 }
 // ANCHOR_END: handle
+
+// ANCHOR: respond
+/// Stands around the handler: answers `/ready` and, at a stop, asks clients to go.
+async fn respond(
+    request: Request<Incoming>,
+    stopping: Arc<AtomicBool>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let ready = request.uri().path() == "/ready";
+    let mut response =
+        if ready { Response::default() } else { handle(request).await? };
+    // Asked after the work is done, so requests in flight at the signal say it too.
+    if stopping.load(Ordering::Relaxed) {
+        if ready {
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        // ANCHOR: header
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        // ANCHOR_END: header
+    }
+    Ok(response)
+}
+// ANCHOR_END: respond
 
 // ANCHOR: server
 #[derive(Default)]
@@ -61,19 +93,16 @@ struct Server {
     graceful: GracefulShutdown,
     connections: JoinSet<()>,
 }
+// ANCHOR_END: server
 
 impl Server {
+    // ANCHOR: serve
     fn serve(&mut self, stream: TcpStream) {
         let stopping = self.stopping.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
-            let stopping = stopping.clone();
-            async move {
-                Ok::<_, Infallible>(handle(request.uri().path(), &stopping).await)
-            }
-        });
+        let service = service_fn(move |request| respond(request, stopping.clone()));
         let conn = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(Duration::from_secs(5))
+            .header_read_timeout(HEADER_TIMEOUT)
             .serve_connection(TokioIo::new(stream), service);
         let conn = self.graceful.watch(conn);
         self.connections.spawn(async {
@@ -82,7 +111,10 @@ impl Server {
             }
         });
     }
+    // ANCHOR_END: serve
 
+    // ANCHOR: accept_until
+    /// Accepts connections and serves them, until `end` is done.
     async fn accept_until(
         &mut self,
         end: impl Future<Output = ()>,
@@ -95,8 +127,8 @@ impl Server {
                     Ok((stream, _peer)) => self.serve(stream),
                     Err(error) => {
                         eprintln!("accept failed: {error}");
-                        // A pause that does not keep the signal waiting.
-                        if timeout(Duration::from_millis(100), &mut end).await.is_ok() {
+                        // A pause that does not delay the end.
+                        if timeout(ACCEPT_PAUSE, &mut end).await.is_ok() {
                             break;
                         }
                     }
@@ -106,37 +138,45 @@ impl Server {
             }
         }
     }
+    // ANCHOR_END: accept_until
 }
-// ANCHOR_END: server
 
 // ANCHOR: listen
-/// The listening socket that systemd, or whoever started this process, has left open for it, and
-/// true; else a new one, on a port that other instances may share, and false.
-async fn listen() -> Result<(TcpListener, bool), Box<dyn Error>> {
-    if let Some(listener) = ListenFd::from_env().take_tcp_listener(0)? {
-        listener.set_nonblocking(true)?;
-        return Ok((TcpListener::from_std(listener)?, true));
+/// A new listening socket, on a port that other instances may share.
+async fn listen(address: &str) -> io::Result<TcpListener> {
+    let mut last_error = io::Error::other("the name has no address");
+    for address in lookup_host(address).await? {
+        match bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last_error = error,
+        }
     }
-    let address = env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
-    let address = lookup_host(address).await?.next().ok_or("no such address")?;
+    Err(last_error)
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket =
         if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     #[cfg(unix)]
-    socket.set_reuseport(true)?;
+    {
+        socket.set_reuseaddr(true)?; // despite old connections in TIME_WAIT
+        socket.set_reuseport(true)?; // despite another instance
+    }
     socket.bind(address)?;
-    Ok((socket.listen(1024)?, false))
+    socket.listen(1024)
 }
 // ANCHOR_END: listen
 
 // ANCHOR: filter
-/// Makes Linux drop the packets that begin a connection; those of connections under way pass.
+/// Makes Linux drop the packets that begin a connection. Those of connections
+/// under way pass.
 #[cfg_attr(not(target_os = "linux"), allow(unused_variables))]
 fn drop_new_handshakes(listener: &TcpListener) {
     #[cfg(target_os = "linux")]
     {
         use socket2::{SockFilter, SockRef};
         let filter = SockRef::from(listener).attach_filter(&[
-            SockFilter::new(0x30, 0, 0, 13), // load byte 13 of the TCP header, the flags
+            SockFilter::new(0x30, 0, 0, 13), // load the flags of the TCP header
             SockFilter::new(0x45, 0, 1, 0x02), // is SYN among them?
             SockFilter::new(0x06, 0, 0, 0),  // yes: keep 0 bytes of the packet
             SockFilter::new(0x06, 0, 0, u32::MAX), // no: keep all
@@ -168,11 +208,53 @@ fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-#[tokio::main]
-async fn main() -> Result<ExitCode, Box<dyn Error>> {
+// ANCHOR: watchdog
+/// Ends the process when the time for the stop is over. It has a thread
+/// and a runtime of its own, so that no task of the server can hold it up.
+fn watchdog() -> io::Result<()> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let signal = {
+        let _entered = runtime.enter();
+        shutdown_signal()?
+    };
+    thread::spawn(move || {
+        runtime.block_on(async {
+            signal.await;
+            sleep(LAME_DUCK + LINGER + DRAIN_DEADLINE + GRACE).await;
+        });
+        // Not `eprintln!`: it panics if nobody reads standard error any more.
+        writeln!(io::stderr(), "stopped by force: some task does not end").ok();
+        process::exit(1)
+    });
+    Ok(())
+}
+// ANCHOR_END: watchdog
+
+// ANCHOR: main
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    // Before the runtime starts: `from_env` changes the environment, which is safe
+    // only while the process has a single thread.
+    let inherited = ListenFd::from_env().take_tcp_listener(0)?;
+    Runtime::new()?.block_on(run(inherited))
+}
+// ANCHOR_END: main
+
+async fn run(
+    socket: Option<std::net::TcpListener>,
+) -> Result<ExitCode, Box<dyn Error>> {
     let signal = shutdown_signal()?;
-    let (listener, inherited) = listen().await?;
+    watchdog()?;
+    // ANCHOR: inherit
+    let inherited = socket.is_some();
+    let listener = if let Some(socket) = socket {
+        socket.set_nonblocking(true)?;
+        TcpListener::from_std(socket)?
+    } else {
+        let address = env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
+        listen(&address).await?
+    };
     println!("listening on http://{}", listener.local_addr()?);
+    // ANCHOR_END: inherit
     let mut server = Server::default();
     server.accept_until(signal, &listener).await;
 
@@ -191,7 +273,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     // ANCHOR_END: begin
 
     // ANCHOR: close
-    let linger = Instant::now() + LINGER;
+    let linger_end = Instant::now() + LINGER;
     if !inherited {
         // ANCHOR: no_handshakes
         drop_new_handshakes(&listener);
@@ -210,19 +292,19 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout_at(linger, all_gone).await.ok();
+    timeout_at(linger_end, all_gone).await.ok();
     // ANCHOR_END: linger
 
     // ANCHOR: drain
     let Server { graceful, mut connections, .. } = server;
-    let drained = timeout(DRAIN_DEADLINE, graceful.shutdown()).await;
-    connections.shutdown().await;
-    if drained.is_err() {
-        println!("stopped: some requests were cut off at the deadline");
-        return Ok(ExitCode::FAILURE);
+    if timeout(DRAIN_DEADLINE, graceful.shutdown()).await.is_ok() {
+        println!("stopped: every connection has ended in time");
+        return Ok(ExitCode::SUCCESS);
     }
-    println!("stopped: every request is answered");
-    Ok(ExitCode::SUCCESS)
+    // A task that never yields does not end: do not wait for it long.
+    timeout(GRACE / 2, connections.shutdown()).await.ok();
+    println!("stopped: some connections were cut off at the deadline");
+    Ok(ExitCode::FAILURE)
     // ANCHOR_END: drain
 }
 // ANCHOR_END: program

@@ -1,480 +1,269 @@
-//! Holds src/server/deploying.md to its sources: the times of the program zero-downtime, and the
-//! files in snippets/deploy/. A number that no sentence here accounts for fails the test: add the
-//! sentence to `sentences`. What the program does is tested in zero_downtime.rs.
+//! That the files in snippets/deploy/, the times of the program zero-downtime and the page about
+//! deploying agree, and how a shell treats the signal. What the program does in these times is tested in
+//! zero_downtime.rs.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fs;
+use std::net::TcpStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::Command;
 
-use harness::root;
-
-const PAGE: &str = "src/server/deploying.md";
-const PICTURE: &str = "src/pictures/stop-times.svg";
-const PROGRAM: &str = "snippets/server/zero_downtime.rs";
-const KUBERNETES: &str = "snippets/deploy/kubernetes.yaml";
-const COMPOSE: &str = "snippets/deploy/compose.yaml";
-const SERVICE: &str = "snippets/deploy/zero-downtime.service";
-const SOCKET: &str = "snippets/deploy/zero-downtime.socket";
-const DOCKERFILE: &str = "snippets/deploy/Dockerfile";
-
-// What others say, and no file of this book can.
-/// <https://docs.docker.com/reference/cli/docker/container/stop/>
-const DOCKER_STOP: u64 = 10;
-/// <https://learn.microsoft.com/windows/console/handlerroutine>
-const CTRL_CLOSE: u64 = 5;
+use harness::{Connection, LIMIT, Program, page, root, spawn, the_book};
+use regex::Regex;
+use yaml_rust2::{Yaml, YamlLoader};
 
 fn read(file: &str) -> String {
-    fs::read_to_string(root().join(file))
-        .unwrap_or_else(|error| panic!("{file}: {error}"))
+    let text = fs::read_to_string(root().join(file));
+    text.unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
 /// A constant of the program zero-downtime, in seconds.
 pub fn constant(name: &str) -> u64 {
-    let start = format!("const {name}: Duration = Duration::from_secs(");
-    let program = read(PROGRAM);
-    let value = program.lines().find_map(|line| line.strip_prefix(&start));
-    let value =
-        value.unwrap_or_else(|| panic!("{PROGRAM}: no line begins `{start}`"));
-    value.trim_end_matches(");").parse().unwrap()
+    let value = Regex::new(&format!(
+        r"const {name}: Duration = Duration::from_secs\((\d+)\)"
+    ));
+    let program = read("snippets/server/zero_downtime.rs");
+    value.unwrap().captures(&program).expect(name)[1].parse().unwrap()
 }
 
-/// The values of a file, by name.
-struct Values(&'static str, BTreeMap<String, String>);
-
-impl Values {
-    /// A file in the plain part of YAML that this book uses: `kind.key.key`, the kind where there is
-    /// one. The items of a list have the name of the list; two items must not have the same keys.
-    fn yaml(file: &'static str) -> Values {
-        let mut values = BTreeMap::new();
-        for document in read(file).split("\n---\n") {
-            let kind = document.lines().find_map(|line| line.strip_prefix("kind: "));
-            let mut parents: Vec<(usize, &str)> =
-                kind.map(|kind| (0, kind)).into_iter().collect();
-            let first = parents.len();
-            for line in document.lines() {
-                let item = line.trim_start().trim_start_matches("- ");
-                let (indent, item) = (line.len() - item.len(), item.trim_end());
-                if item.is_empty() || item.starts_with('#') {
-                    continue;
-                }
-                let (key, value) = item
-                    .split_once(':')
-                    .unwrap_or_else(|| panic!("{file}: `{line}` is no `key: value`"));
-                while parents.len() > first && parents[parents.len() - 1].0 >= indent
-                {
-                    parents.pop();
-                }
-                parents.push((indent, key));
-                let keys: Vec<_> = parents.iter().map(|(_, key)| *key).collect();
-                let old = values.insert(keys.join("."), value.trim().to_owned());
-                assert_eq!(
-                    old,
-                    None,
-                    "{file}: {} stands there twice",
-                    keys.join(".")
-                );
-            }
-        }
-        Values(file, values)
-    }
-
-    /// A unit of systemd: `Section.Key`.
-    fn unit(file: &'static str) -> Values {
-        let mut values = BTreeMap::new();
-        let mut section = String::new();
-        for line in read(file).lines() {
-            if let Some(name) = line.strip_prefix('[') {
-                section = name.trim_end_matches(']').to_owned();
-            } else if let Some((key, value)) = line.split_once('=') {
-                values.insert(format!("{section}.{key}"), value.to_owned());
-            }
-        }
-        Values(file, values)
-    }
-
-    fn text(&self, name: &str) -> &str {
-        let Values(file, values) = self;
-        values.get(name).unwrap_or_else(|| panic!("{file}: it has no {name}"))
-    }
-
-    fn seconds(&self, name: &str) -> u64 {
-        let text = self.text(name);
-        text.trim_end_matches('s').parse().unwrap_or_else(|_| {
-            panic!("{}: {name} is `{text}`: write seconds", self.0)
-        })
-    }
+/// From the signal to the end, where no task blocks.
+fn stop() -> u64 {
+    constant("LAME_DUCK") + without_listener()
 }
 
-/// All times, in seconds, from the files that set them.
-struct Times {
-    lame_duck: u64,
-    linger: u64,
-    drain: u64,
-    pre_stop: u64,
-    grace: u64,
-    /// The period and the failures of each probe.
-    readiness: (u64, u64),
-    liveness: (u64, u64),
-    systemd: u64,
-    compose: u64,
+/// From the close of the listener to the end.
+fn without_listener() -> u64 {
+    constant("LINGER") + constant("DRAIN_DEADLINE")
 }
 
-impl Times {
-    fn read() -> Times {
-        let kubernetes = Values::yaml(KUBERNETES);
-        let pod = |name: &str| {
-            kubernetes.seconds(&format!("Deployment.spec.template.spec.{name}"))
-        };
-        let probe = |name: &str| {
-            let value = |key: &str| pod(&format!("containers.{name}.{key}"));
-            (value("periodSeconds"), value("failureThreshold"))
-        };
-        Times {
-            lame_duck: constant("LAME_DUCK"),
-            linger: constant("LINGER"),
-            drain: constant("DRAIN_DEADLINE"),
-            pre_stop: pod("containers.lifecycle.preStop.sleep.seconds"),
-            grace: pod("terminationGracePeriodSeconds"),
-            readiness: probe("readinessProbe"),
-            liveness: probe("livenessProbe"),
-            systemd: Values::unit(SERVICE).seconds("Service.TimeoutStopSec"),
-            compose: Values::yaml(COMPOSE)
-                .seconds("services.zero-downtime.stop_grace_period"),
-        }
-    }
+fn yaml(file: &str) -> Vec<Yaml> {
+    YamlLoader::load_from_str(&read(file)).unwrap()
+}
 
-    /// From the closed listener to the end.
-    fn closed(&self) -> u64 {
-        self.linger + self.drain
-    }
+fn seconds(value: &Yaml) -> u64 {
+    value
+        .as_i64()
+        .unwrap_or_else(|| panic!("no number: {value:?}"))
+        .try_into()
+        .unwrap()
+}
 
-    /// From the signal to the end.
-    fn program(&self) -> u64 {
-        self.lame_duck + self.closed()
-    }
+/// What the pod of the Deployment says.
+fn pod() -> Yaml {
+    yaml("snippets/deploy/kubernetes.yaml")[0]["spec"]["template"]["spec"].clone()
+}
+
+/// The keys of a unit: no unit here has the same key twice.
+fn unit(file: &str) -> HashMap<String, String> {
+    let text = read(file);
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// The number of seconds in `stop_grace_period: 20s`.
+fn compose_period() -> u64 {
+    let compose =
+        &yaml("snippets/deploy/compose.yaml")[0]["services"]["zero-downtime"];
+    let period = compose["stop_grace_period"].as_str().unwrap();
+    period.strip_suffix('s').expect("in seconds").parse().unwrap()
+}
+
+#[test]
+fn the_times_of_the_program_are_those_of_the_page() {
+    let page = page("server/deploying");
+    assert_eq!(page.number("LAME_DUCK, {} s:"), constant("LAME_DUCK"));
+    assert_eq!(page.number("LINGER, {} s:"), constant("LINGER"));
+    assert_eq!(page.number("DRAIN_DEADLINE, {} s:"), constant("DRAIN_DEADLINE"));
+    assert_eq!(page.number("the three parts take {} s at most"), stop());
+    assert_eq!(page.number("shorter times than the {} s of this one"), stop());
 }
 
 #[test]
 fn the_program_ends_before_it_is_killed() {
-    let times = Times::read();
-    let in_program = times.program();
-    let terms = "LAME_DUCK + LINGER + DRAIN_DEADLINE";
-    for (file, name, killed, needed, terms) in [
+    let page = page("server/deploying");
+    let service = unit("snippets/deploy/zero-downtime.service");
+    let compose = compose_period();
+    for (name, after, said) in [
         (
-            KUBERNETES,
-            "terminationGracePeriodSeconds",
-            times.grace,
-            times.pre_stop + in_program,
-            format!("preStop + {terms}"),
+            "Kubernetes",
+            seconds(&pod()["terminationGracePeriodSeconds"]),
+            page.number("| terminationGracePeriodSeconds | {} s"),
         ),
-        (SERVICE, "TimeoutStopSec", times.systemd, in_program, terms.to_owned()),
-        (COMPOSE, "stop_grace_period", times.compose, in_program, terms.to_owned()),
+        (
+            "systemd",
+            service["TimeoutStopSec"].parse().unwrap(),
+            page.number("| TimeoutStopSec | {} s"),
+        ),
+        ("Compose", compose, page.number("| stop_grace_period | {} s")),
     ] {
-        // The sum does not count a slow machine.
-        assert!(
-            killed >= needed + 5,
-            "{file}: {name} is {killed} s, but {terms} is {needed} s ({PROGRAM}): make it {} or more, or make those shorter",
-            needed + 5
-        );
+        assert_eq!(after, said, "{name} in the table of the page");
+        // Machines can be slow, and the thread that ends the process waits half a second more.
+        assert!(after >= stop() + 5, "{name} kills after {after} s, too early");
     }
-    assert!(
-        in_program > DOCKER_STOP.max(CTRL_CLOSE),
-        "{PROGRAM}: it now ends within {in_program} s: {PAGE} says that the {DOCKER_STOP} s of `docker stop` and the {CTRL_CLOSE} s of Windows are too few: mend the page"
-    );
+    page.says("TimeoutStopSec=20");
+    page.says("docker run --stop-timeout 20");
+    assert_eq!((service["TimeoutStopSec"].as_str(), compose), ("20", 20));
+    let docker = page.number("| docker stop, default | nothing | {} s: too early");
+    assert!(docker < stop(), "the default of Docker is long enough now");
 }
 
 #[test]
 fn the_probes_fit() {
-    let times = Times::read();
-    let (period, failures) = times.readiness;
-    let (seen, lame_duck) = (period * failures, times.lame_duck);
-    assert!(
-        seen < lame_duck,
-        "{KUBERNETES}: the readinessProbe needs up to {period} × {failures} = {seen} s to fail, but LAME_DUCK is {lame_duck} s ({PROGRAM}): probe more often, or make LAME_DUCK longer"
+    let page = page("server/deploying");
+    let container = &pod()["containers"][0];
+    let probe = |name: &str| {
+        let probe = &container[name];
+        (seconds(&probe["periodSeconds"]), seconds(&probe["failureThreshold"]))
+    };
+    let (period, failures) = probe("readinessProbe");
+    let [noticed, lame_duck] =
+        page.numbers("failureThreshold, here {} s, and the lame duck lasts {} s");
+    assert_eq!((noticed, lame_duck), (period * failures, constant("LAME_DUCK")));
+    assert!(noticed < lame_duck, "the probe must fail before the lame duck ends");
+
+    let (period, failures) = probe("livenessProbe");
+    assert_eq!(
+        page.numbers("allows {} failures, one every {} s"),
+        [failures, period]
     );
-    let (period, failures) = times.liveness;
-    let (restart, closed) = ((failures - 1) * period, times.closed());
+    let closed = page.number("every probe fails, for {} s at most");
+    assert_eq!(closed, without_listener());
+    let restarted = page.number("They take {} s or more");
+    assert_eq!(restarted, (failures - 1) * period);
     assert!(
-        restart > closed,
-        "{KUBERNETES}: the livenessProbe may fail after ({failures} − 1) × {period} = {restart} s, but the program goes on for {closed} s without a listener ({PROGRAM}): allow more failures"
+        restarted > closed,
+        "the kubelet would restart a server that is stopping"
     );
+    // What zero_downtime.rs tests: /ready fails at a stop, and / does not.
+    assert_eq!(
+        container["readinessProbe"]["httpGet"]["path"].as_str(),
+        Some("/ready")
+    );
+    assert_eq!(container["livenessProbe"]["httpGet"]["path"].as_str(), Some("/"));
 }
 
 #[test]
 fn the_files_name_the_same_program_port_and_signal() {
-    let kubernetes = Values::yaml(KUBERNETES);
-    let pod = |name: &str| {
-        kubernetes
-            .text(&format!("Deployment.spec.template.spec.containers.{name}"))
-            .to_owned()
-    };
-    let service = Values::unit(SERVICE);
-    let socket = Values::unit(SOCKET);
-    let compose = Values::yaml(COMPOSE);
-    let dockerfile = read(DOCKERFILE);
-    let program = service.text("Service.ExecStart");
-    let address = socket.text("Socket.ListenStream");
+    let service = unit("snippets/deploy/zero-downtime.service");
+    assert_eq!(service["KillSignal"], "SIGTERM");
+    assert_eq!(service["Requires"], "zero-downtime.socket");
+    let program = &service["ExecStart"];
+    let address = &unit("snippets/deploy/zero-downtime.socket")["ListenStream"];
     let (_, port) = address.rsplit_once(':').unwrap();
-    let same = |file: &str, what: &str, is: &str, should: &str| {
-        assert!(
-            is == should,
-            "{file}: {what} is `{is}`, elsewhere `{should}`: make them the same"
-        );
-    };
-    same(KUBERNETES, "args", &pod("args"), &format!("[\"{address}\"]"));
-    same(KUBERNETES, "containerPort", &pod("ports.containerPort"), port);
-    for probe in ["readinessProbe", "livenessProbe"] {
-        same(
-            KUBERNETES,
-            probe,
-            &pod(&format!("{probe}.httpGet.port")),
-            &pod("ports.name"),
-        );
+    let dockerfile = "snippets/deploy/Dockerfile";
+    for line in [format!("ENTRYPOINT [{program:?}]"), format!("CMD [{address:?}]")] {
+        assert!(read(dockerfile).lines().any(|there| there == line), "no {line}");
     }
-    same(
-        KUBERNETES,
-        "targetPort",
-        kubernetes.text("Service.spec.ports.targetPort"),
-        &pod("ports.name"),
-    );
-    let label = pod("name");
-    for selector in [
-        "Deployment.spec.selector.matchLabels.app",
-        "Deployment.spec.template.metadata.labels.app",
-        "Service.spec.selector.app",
-    ] {
-        same(KUBERNETES, selector, kubernetes.text(selector), &label);
-    }
-    same(
-        COMPOSE,
-        "ports",
-        compose.text("services.zero-downtime.ports"),
-        &format!("[\"{port}:{port}\"]"),
-    );
-    same(
-        COMPOSE,
-        "dockerfile",
-        compose.text("services.zero-downtime.build.dockerfile"),
-        DOCKERFILE,
-    );
-    same(SERVICE, "KillSignal", service.text("Service.KillSignal"), "SIGTERM");
-    same(SERVICE, "Requires", service.text("Unit.Requires"), "zero-downtime.socket");
-    for line in
-        [format!("ENTRYPOINT [\"{program}\"]"), format!("CMD [\"{address}\"]")]
-    {
-        assert!(
-            dockerfile.lines().any(|there| there == line),
-            "{DOCKERFILE}: it has no line `{line}`: the program and its address are those of {SERVICE} and {SOCKET}"
-        );
-    }
-    // /ready says when to stop sending, and / goes on answering: see zero_downtime.rs.
-    same(
-        KUBERNETES,
-        "the path of the readinessProbe",
-        &pod("readinessProbe.httpGet.path"),
-        "/ready",
-    );
-    same(
-        KUBERNETES,
-        "the path of the livenessProbe",
-        &pod("livenessProbe.httpGet.path"),
-        "/",
-    );
-}
+    let compose =
+        &yaml("snippets/deploy/compose.yaml")[0]["services"]["zero-downtime"];
+    assert_eq!(compose["ports"][0].as_str().unwrap(), format!("{port}:{port}"));
+    assert_eq!(compose["build"]["dockerfile"].as_str(), Some(dockerfile));
 
-/// What the page says in numbers, and where the numbers come from.
-fn sentences() -> Vec<(String, &'static str)> {
-    let times = Times::read();
-    let Times { lame_duck, linger, drain, pre_stop, grace, systemd, compose, .. } =
-        times;
-    let (program, closed) = (times.program(), times.closed());
-    let pod = pre_stop + program;
-    let sum = format!("{lame_duck} + {linger} + {drain} = {program} s");
-    // The picture has 10 units a second.
-    let bar = |from: u64, y: u64, seconds: u64| {
-        format!(
-            "<rect x=\"{}\" y=\"{y}\" width=\"{}\" height=\"16\"/>",
-            10 * from,
-            10 * seconds
-        )
+    let [deployment, service] = &yaml("snippets/deploy/kubernetes.yaml")[..] else {
+        panic!("kubernetes.yaml is a Deployment and a Service");
     };
-    let tick = |second: u64| {
-        format!("<text x=\"{}\" y=\"158\">{second}</text>", 10 * second)
-    };
-    let stop = |name: &str, second: u64| {
-        format!("<text x=\"{}\" y=\"12\">{name}</text>", 10 * second)
-    };
-    let (ready_period, ready_failures) = times.readiness;
-    let (live_period, live_failures) = times.liveness;
-    let outside = "the documents of Kubernetes, Docker, systemd or Windows";
-    vec![
-        (format!("- `preStop`, {pre_stop} s:"), KUBERNETES),
-        (format!("- `LAME_DUCK`, {lame_duck} s:"), PROGRAM),
-        (format!("- `LINGER`, {linger} s:"), PROGRAM),
-        (format!("- `DRAIN_DEADLINE`, {drain} s:"), PROGRAM),
-        (
-            format!(
-                "| Kubernetes | {grace} s | {pre_stop} + {lame_duck} + {linger} + {drain} = {pod} s | {} s |",
-                grace.saturating_sub(pod)
-            ),
-            KUBERNETES,
-        ),
-        (
-            format!(
-                "| systemd | {systemd} s | {sum} | {} s |",
-                systemd.saturating_sub(program)
-            ),
-            SERVICE,
-        ),
-        (
-            format!(
-                "| Docker Compose | {compose} s | {sum} | {} s |",
-                compose.saturating_sub(program)
-            ),
-            COMPOSE,
-        ),
-        (
-            format!("| `docker stop`, untold | {DOCKER_STOP} s | {sum} | none |"),
-            PROGRAM,
-        ),
-        (
-            format!(
-                "preStop takes {pre_stop} seconds, LAME_DUCK {lame_duck}, LINGER {linger} and DRAIN_DEADLINE {drain}. SIGTERM comes after {pre_stop} seconds, SIGKILL after {grace}."
-            ),
-            PROGRAM,
-        ),
-        (bar(0, 28, pre_stop), KUBERNETES),
-        (bar(pre_stop, 56, lame_duck), PROGRAM),
-        (bar(pre_stop + lame_duck, 84, linger), PROGRAM),
-        (bar(pod - drain, 112, drain), PROGRAM),
-        (format!("<path d=\"M{pre_stop}0 20V139M{grace}0 20V139\"/>"), KUBERNETES),
-        (
-            format!(
-                "<path d=\"M0 139V144M{pre_stop}0 139V144M{pod}0 139V144M{grace}0 139V144\"/>"
-            ),
-            PROGRAM,
-        ),
-        (stop("SIGTERM", pre_stop), KUBERNETES),
-        (stop("SIGKILL", grace), KUBERNETES),
-        (
-            "<text x=\"0\" y=\"158\" text-anchor=\"start\">0 s</text>".to_owned(),
-            KUBERNETES,
-        ),
-        (tick(pre_stop), KUBERNETES),
-        (tick(pod), PROGRAM),
-        (tick(grace), KUBERNETES),
-        (
-            format!(
-                "× `failureThreshold` = {ready_period} × {ready_failures} = {} s, and `LAME_DUCK` is {lame_duck} s.",
-                ready_period * ready_failures
-            ),
-            KUBERNETES,
-        ),
-        (
-            "defaults, 10 × 3 = 30 s, are longer than the whole stop".to_owned(),
-            outside,
-        ),
-        (format!("for `LINGER` + `DRAIN_DEADLINE` = {closed} s"), PROGRAM),
-        (
-            format!(
-                "but {live_failures} failures, one every {live_period} s, take at least ({live_failures} − 1) × {live_period} = {} s: the program has ended before.",
-                (live_failures - 1) * live_period
-            ),
-            KUBERNETES,
-        ),
-        ("since Kubernetes 1.30".to_owned(), outside),
-        ("as file descriptor 3,".to_owned(), "the test of an inherited socket"),
-        (
-            format!("nobody accepts: at most {closed} s and the time to start"),
-            PROGRAM,
-        ),
-        (format!("**`TimeoutStopSec={systemd}`**"), SERVICE),
-        ("The usual default, 90 s, is safe too".to_owned(), outside),
-        (r#"`sh -c '"$0" "$@"; true'`"#.to_owned(), "the tests of zero_downtime.rs"),
-        (r#"`sh -c 'exec "$0" "$@"'`"#.to_owned(), "the tests of zero_downtime.rs"),
-        ("is process 1 of the container".to_owned(), outside),
-        ("the shell is process 1.".to_owned(), outside),
-        ("does nothing to process 1.".to_owned(), outside),
-        ("a shell is process 1.".to_owned(), outside),
-        ("Process 1 does not handle SIGTERM".to_owned(), outside),
-        (
-            format!(
-                "**Docker waits {DOCKER_STOP} s** between SIGTERM and SIGKILL, and the program may need {program} s."
-            ),
-            PROGRAM,
-        ),
-        (format!("`docker run --stop-timeout {compose}`"), COMPOSE),
-        ("**`0.0.0.0`** is there".to_owned(), SOCKET),
-        ("`127.0.0.1`".to_owned(), PROGRAM),
-        (format!("| `ctrl_close` | {CTRL_CLOSE} s |"), outside),
-        ("| `ctrl_logoff` | 5 s |".to_owned(), outside),
-        ("| `ctrl_shutdown` | 20 s |".to_owned(), outside),
-        (
-            format!(
-                "The {program} s of this program do not fit into {CTRL_CLOSE} s:"
-            ),
-            PROGRAM,
-        ),
-        ("The 503 of `/ready`".to_owned(), "the tests of zero_downtime.rs"),
-        ("status 137.** That is 128 + 9, SIGKILL.".to_owned(), outside),
-        ("**502 during a rollout.**".to_owned(), outside),
-        (format!("**A pod takes {grace} s to stop, each time.**"), KUBERNETES),
-    ]
-}
-
-/// The page with its picture and without its code blocks, in one line.
-fn prose() -> String {
-    let mut fenced = false;
-    let include = "{{#include ../pictures/stop-times.svg}}";
-    let page = read(PAGE);
-    assert!(page.contains(include), "{PAGE}: it should show {PICTURE}");
-    let page = page.replace(include, &read(PICTURE));
-    let lines = page.lines().filter(|line| {
-        let fence = line.starts_with("```");
-        fenced ^= fence;
-        !fenced && !fence
-    });
-    lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
-}
-
-/// The text without what stands between `start` and `end`.
-fn without(text: &str, start: &str, end: &str) -> String {
-    let mut parts = text.split(start);
-    let mut kept = parts.next().unwrap().to_owned();
-    for part in parts {
-        kept.push(' ');
-        kept.push_str(part.split_once(end).map_or("", |(_, rest)| rest));
-    }
-    kept
+    let container = &pod()["containers"][0];
+    assert_eq!(container["args"][0].as_str(), Some(&**address));
+    let container_port = &container["ports"][0];
+    assert_eq!(container_port["containerPort"].as_i64().unwrap().to_string(), port);
+    let name = &container_port["name"];
+    assert_eq!(&container["readinessProbe"]["httpGet"]["port"], name);
+    assert_eq!(&container["livenessProbe"]["httpGet"]["port"], name);
+    assert_eq!(&service["spec"]["ports"][0]["targetPort"], name);
+    let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(&deployment["spec"]["selector"]["matchLabels"], labels);
+    assert_eq!(&service["spec"]["selector"], labels);
 }
 
 #[test]
-fn every_number_on_the_page_is_that_of_its_source() {
-    let mut rest = prose();
-    let mut sentences = sentences();
-    let wrong: Vec<_> = sentences
-        .iter()
-        .filter(|(sentence, _)| !rest.contains(sentence))
-        .map(|(sentence, source)| {
-            let file = if sentence.starts_with('<') { PICTURE } else { PAGE };
-            format!("{file}: it should say `{sentence}` (source: {source}): mend it, or its source")
-        })
-        .collect();
-    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+fn the_picture_is_drawn_to_scale() {
+    let shown =
+        the_book().pages.iter().any(|page| page.source.contains("stop-times.svg"));
+    assert!(shown, "no page shows the picture");
+    let picture = read("src/pictures/stop-times.svg");
+    let find = |pattern: &str| -> Vec<Vec<String>> {
+        let texts = |found: regex::Captures| {
+            found
+                .iter()
+                .skip(1)
+                .flatten()
+                .map(|text| text.as_str().to_owned())
+                .collect()
+        };
+        Regex::new(pattern).unwrap().captures_iter(&picture).map(texts).collect()
+    };
+    // 10 units are a second.
+    let [lame_duck, linger, drain] =
+        ["LAME_DUCK", "LINGER", "DRAIN_DEADLINE"].map(constant);
+    let bars = [(0, lame_duck), (lame_duck, linger), (lame_duck + linger, drain)];
+    let bars = bars.map(|(from, long)| vec![10 * from, 10 * long].into_iter());
+    let bars = bars.map(|bar| bar.map(|units| units.to_string()).collect::<Vec<_>>());
+    assert_eq!(find(r#"<rect x="(\d+)" y="\d+" width="(\d+)""#), bars);
 
-    // The longer ones first: a short sentence may be a part of a long one.
-    sentences.sort_by_key(|(sentence, _)| std::cmp::Reverse(sentence.len()));
-    for (sentence, _) in sentences {
-        rest = rest.replace(&sentence, " ");
+    let docker =
+        page("server/deploying").number("| docker stop, default | nothing | {} s");
+    let service = unit("snippets/deploy/zero-downtime.service");
+    let systemd = service["TimeoutStopSec"].parse().unwrap();
+    let kubernetes = seconds(&pod()["terminationGracePeriodSeconds"]);
+    let lines =
+        [docker, systemd, kubernetes].map(|second| vec![(10 * second).to_string()]);
+    assert_eq!(find(r#"<path d="M(\d+) 20V"#), lines);
+    let ticks = [docker, stop(), systemd, kubernetes]
+        .map(|second| vec![(10 * second).to_string(), second.to_string()]);
+    assert_eq!(find(r#"<text x="(\d+)" y="\d+">(\d+)</text>"#), ticks);
+    let described = [lame_duck, linger, drain, docker, systemd, kubernetes];
+    let description = &find("<desc[^>]*>(.*)</desc>")[0][0];
+    let numbers: Vec<u64> = Regex::new(r"\d+")
+        .unwrap()
+        .find_iter(description)
+        .map(|number| number.as_str().parse().unwrap())
+        .collect();
+    assert_eq!(numbers, described);
+}
+
+/// The processes of one process group. They are killed when it is dropped.
+struct Group(u32);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.0);
+        Command::new("kill").args(["-KILL", "--", &group]).status().unwrap();
     }
-    let rest = without(&without(&rest, "](", ")"), "<", ">");
-    let mut unknown = Vec::new();
-    let words: Vec<_> = rest.split_whitespace().collect();
-    for (index, word) in words.iter().enumerate() {
-        if word.contains(|c: char| c.is_ascii_digit()) {
-            let near =
-                words[index.saturating_sub(4)..words.len().min(index + 4)].join(" ");
-            unknown.push(format!("{PAGE}: no source is known for the number in `{near}`: mend it, or add its sentence to snippets/tests/server/deploying.rs"));
-        }
-    }
-    assert!(unknown.is_empty(), "\n{}", unknown.join("\n"));
+}
+
+#[test]
+fn a_shell_keeps_the_signal_from_its_child() {
+    let script = r#""$0" "$@"; true"#;
+    page("server/deploying").says(&format!("sh -c '{script}'"));
+    let mut command = Command::new("sh");
+    command.args(["-c", script]);
+    command.arg(harness::cargo::program("zero-downtime")).arg("127.0.0.1:0");
+    command.process_group(0);
+    let (mut shell, lines) = spawn(command);
+    let group = Group(shell.id());
+    let line = lines.recv_timeout(LIMIT).unwrap();
+    let address = line.strip_prefix("listening on http://").unwrap();
+    let pid = shell.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(shell.wait().unwrap().signal(), Some(15));
+    // The shell is gone, and the server was not told.
+    let mut connection = Connection::new(TcpStream::connect(address).unwrap());
+    connection.get("/ready");
+    let answer = connection.response().unwrap();
+    assert_eq!(answer.status(), "HTTP/1.1 200 OK");
+    assert_eq!(answer.header("connection"), None);
+    drop(group);
+    assert_eq!(lines.iter().count(), 0, "it was told to stop");
+}
+
+#[test]
+fn exec_gives_the_signal_to_the_program() {
+    let script = r#"exec "$0" "$@""#;
+    page("server/deploying").says(&format!("sh -c '{script}'"));
+    let mut command = Command::new("sh");
+    command.args(["-c", script]);
+    command.arg(harness::cargo::program("zero-downtime"));
+    let program = Program::listen(command);
+    program.signal("TERM");
+    assert_eq!(program.line(), "stopping: not ready, still accepting");
 }

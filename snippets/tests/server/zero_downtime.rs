@@ -1,22 +1,23 @@
 //! What the program zero-downtime does when it is told to stop, and which socket it listens on.
-//! src/server/zero-downtime.md and src/server/deploying.md build on it.
 
-use std::net::{TcpListener, TcpStream};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::deploying::constant;
-use harness::{Answer, Connection, LIMIT, Load, Program, spawn};
+use harness::{Answer, Connection, LIMIT, Load, Program, page};
 
 const READY: &str = "HTTP/1.1 200 OK";
 const NOT_READY: &str = "HTTP/1.1 503 Service Unavailable";
 const STOPPING: &str = "stopping: not ready, still accepting";
 const CLOSED: &str = "stopping: not accepting";
-const ANSWERED: &str = "stopped: every request is answered";
+const IN_TIME: &str = "stopped: every connection has ended in time";
+const CUT_OFF: &str = "stopped: some connections were cut off at the deadline";
+const BY_FORCE: &str = "stopped by force: some task does not end";
 
 /// The program, told to stop at this moment.
 fn stopping() -> (Program, Instant) {
@@ -27,19 +28,34 @@ fn stopping() -> (Program, Instant) {
     (program, signal)
 }
 
+/// The program on this address: `listen` adds a second one, which the program does not read.
+fn start_at(address: SocketAddr) -> Program {
+    let mut command = Command::new(harness::cargo::program("zero-downtime"));
+    command.arg(address.to_string());
+    Program::listen(command)
+}
+
 fn ask(connection: &mut Connection, path: &str) -> Answer {
     connection.get(path);
     connection.response().unwrap()
 }
 
-/// The program ends well, so many seconds after the signal.
-fn ends(program: &mut Program, signal: Instant, seconds: u64) {
+/// The program waits at least this long after the signal. Its last line says that it did not wait
+/// until the drain deadline.
+fn ends(program: &mut Program, signal: Instant, at_least: Duration) {
     let (status, printed) = program.wait();
-    let elapsed = signal.elapsed().as_secs_f64();
-    assert_eq!(printed.last().unwrap(), ANSWERED);
+    let elapsed = signal.elapsed();
+    assert_eq!(printed.last().unwrap(), IN_TIME);
     assert_eq!(status.code(), Some(0));
-    let expected = seconds as f64 - 0.1..seconds as f64 + 0.9;
-    assert!(expected.contains(&elapsed), "ended {elapsed} s after the signal");
+    assert!(elapsed >= at_least, "ended {elapsed:?} after the signal");
+}
+
+fn lame_duck() -> Duration {
+    Duration::from_secs(constant("LAME_DUCK"))
+}
+
+fn linger() -> Duration {
+    Duration::from_secs(constant("LINGER"))
 }
 
 #[test]
@@ -76,35 +92,92 @@ fn after_the_signal_it_is_not_ready_and_goes_on_working() {
 
 #[test]
 fn it_accepts_to_the_end_of_the_lame_duck_and_refuses_then() {
+    let page = page("server/zero-downtime");
+    let promised = page.number("For {} seconds after the signal it still answers");
+    assert_eq!(promised, constant("LAME_DUCK"));
+    assert_eq!(
+        page.number("takes more than {} seconds even without a client"),
+        promised
+    );
     let (mut program, signal) = stopping();
-    let accepting = Duration::from_millis(1000 * constant("LAME_DUCK") - 400);
-    while signal.elapsed() < accepting {
-        let answer = ask(&mut program.connect(), "/");
-        assert_eq!(answer.status(), READY);
-        thread::sleep(Duration::from_millis(100));
-    }
-    assert_eq!(program.line(), CLOSED);
-    // The line comes just before the listener closes.
-    while TcpStream::connect(program.address).is_ok() {
+    let refused = loop {
+        match TcpStream::connect(program.address) {
+            Ok(stream) => {
+                let answer = ask(&mut Connection::new(stream), "/");
+                assert_eq!(answer.status(), READY);
+            }
+            Err(error) => break error,
+        }
         assert!(signal.elapsed() < LIMIT, "the listener is still open");
-    }
-    ends(&mut program, signal, constant("LAME_DUCK"));
+    };
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    assert!(signal.elapsed() >= Duration::from_secs(promised));
+    assert_eq!(program.line(), CLOSED);
+    ends(&mut program, signal, lame_duck());
 }
 
 #[test]
-fn with_no_client_it_ends_after_the_lame_duck() {
+fn with_no_client_it_ends_a_quarter_of_a_second_after_the_lame_duck() {
+    page("server/deploying")
+        .says("Without any client, the program ends a quarter of a second after the lame duck");
+    page("server/zero-downtime").says("accept for another quarter of a second");
     let (mut program, signal) = stopping();
-    ends(&mut program, signal, constant("LAME_DUCK"));
+    ends(&mut program, signal, lame_duck() + Duration::from_millis(250));
 }
 
 #[test]
 fn a_client_that_says_nothing_is_waited_for_while_it_lingers() {
+    page("server/zero-downtime").says("wait for a second at most");
     let mut program = Program::start("zero-downtime");
     let mut silent = program.connect();
     let signal = Instant::now();
     program.signal("TERM");
     assert_eq!(silent.rest().unwrap(), "");
-    ends(&mut program, signal, constant("LAME_DUCK") + constant("LINGER"));
+    ends(&mut program, signal, lame_duck() + linger());
+}
+
+#[test]
+fn a_request_in_flight_at_the_signal_gets_the_header() {
+    let program = Program::start("zero-downtime");
+    let mut connection = program.connect();
+    connection.get("/");
+    connection.get("/slow");
+    // The handler of the second request begins when the first is answered.
+    assert_eq!(connection.response().unwrap().header("connection"), None);
+    program.signal("TERM");
+    assert_eq!(program.line(), STOPPING);
+    assert_eq!(connection.response().unwrap().header("connection"), Some("close"));
+}
+
+#[test]
+fn a_client_that_pipelines_must_send_the_second_request_again() {
+    let (program, _) = stopping();
+    let mut connection = program.connect();
+    connection
+        .send("GET / HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!(connection.response().unwrap().header("connection"), Some("close"));
+    assert!(connection.response().is_err(), "the second request is answered");
+}
+
+#[test]
+fn a_task_that_blocks_does_not_keep_the_process() {
+    let times = ["LAME_DUCK", "LINGER", "DRAIN_DEADLINE"].map(constant);
+    let promised = page("server/zero-downtime").number("add up to {} seconds here");
+    assert_eq!(promised, times.iter().sum::<u64>());
+    page("server/zero-downtime")
+        .says("half a second after the last step should have ended");
+    let mut program = Program::start("zero-downtime");
+    let mut connection = program.connect();
+    connection.get("/");
+    connection.get("/stuck");
+    connection.response().unwrap();
+    let signal = Instant::now();
+    program.signal("TERM");
+    let (status, printed) = program.wait();
+    let elapsed = signal.elapsed();
+    assert_eq!(printed, [STOPPING, CLOSED, CUT_OFF, BY_FORCE]);
+    assert_eq!(status.code(), Some(1));
+    assert!(elapsed >= Duration::from_secs(promised) + Duration::from_millis(500));
 }
 
 /// Starts the program with a listening socket as its file descriptor 3, as systemd does. `$$` is the
@@ -136,7 +209,7 @@ fn a_restart_on_an_inherited_socket_refuses_no_connect() {
     drop(first_client);
     let signal = Instant::now();
     first.signal("TERM");
-    ends(&mut first, signal, constant("LAME_DUCK"));
+    ends(&mut first, signal, lame_duck());
     let mut second_client = connect();
     let second = inherit(&listener, "$$");
     assert_eq!(second.address, address);
@@ -147,24 +220,19 @@ fn a_restart_on_an_inherited_socket_refuses_no_connect() {
 fn while_one_instance_drains_connects_wait_for_the_next() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut first = inherit(&listener, "$$");
+    // Keeps the first one until its deadline.
+    let mut stuck = first.connect();
+    stuck.get("/stuck");
     first.signal("TERM");
     assert_eq!(first.line(), STOPPING);
-    // In flight for two seconds, so beyond the lame duck.
-    thread::sleep(Duration::from_millis(1000 * constant("LAME_DUCK") - 1000));
-    let mut slow = first.connect();
-    slow.get("/slow");
     assert_eq!(first.line(), CLOSED);
-    // The line comes just before the queue is emptied for the last time.
-    thread::sleep(Duration::from_millis(200));
     let mut client = first.connect();
     client.get("/");
     let second = inherit(&listener, "$$");
     let answer = client.response().unwrap();
     assert_eq!(answer.header("connection"), None, "the first would say close");
-    let mut again = second.connect();
-    assert_eq!(ask(&mut again, "/ready").status(), READY);
-    assert_eq!(slow.response().unwrap().header("connection"), Some("close"));
-    assert_eq!(first.wait().1, [ANSWERED]);
+    assert_eq!(ask(&mut second.connect(), "/ready").status(), READY);
+    assert!(!first.has_ended());
 }
 
 #[test]
@@ -172,48 +240,6 @@ fn listen_fds_meant_for_another_process_are_left_alone() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let program = inherit(&listener, "1");
     assert_ne!(program.address, listener.local_addr().unwrap());
-}
-
-/// The processes of one process group. They are killed when it is dropped.
-struct Group(u32);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let group = format!("-{}", self.0);
-        Command::new("kill").args(["-KILL", "--", &group]).status().unwrap();
-    }
-}
-
-#[test]
-fn a_shell_keeps_the_signal_from_its_child() {
-    let mut command = Command::new("sh");
-    command.args(["-c", r#""$0" "$@"; true"#]);
-    command.arg(harness::cargo::program("zero-downtime")).arg("127.0.0.1:0");
-    command.process_group(0);
-    let (mut shell, lines) = spawn(command);
-    let group = Group(shell.id());
-    let line = lines.recv_timeout(LIMIT).unwrap();
-    let address = line.strip_prefix("listening on http://").unwrap();
-    let pid = shell.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    assert_eq!(shell.wait().unwrap().signal(), Some(15));
-    // The shell is gone, and the server has not heard of it.
-    let mut connection = Connection::new(TcpStream::connect(address).unwrap());
-    let answer = ask(&mut connection, "/ready");
-    assert_eq!(answer.status(), READY);
-    assert_eq!(answer.header("connection"), None);
-    drop(group);
-    assert_eq!(lines.iter().count(), 0, "it was never told to stop");
-}
-
-#[test]
-fn exec_gives_the_signal_to_the_program() {
-    let mut command = Command::new("sh");
-    command.args(["-c", r#"exec "$0" "$@""#]);
-    command.arg(harness::cargo::program("zero-downtime"));
-    let program = Program::listen(command);
-    program.signal("TERM");
-    assert_eq!(program.line(), STOPPING);
 }
 
 #[test]
@@ -246,22 +272,60 @@ fn under_load_no_request_is_lost() {
 fn a_hand_over_on_a_shared_port_refuses_no_connect() {
     let mut program = Program::start("zero-downtime");
     let load = Load::default();
-    let address = program.address;
-    let mut next = Command::new(harness::cargo::program("zero-downtime"));
-    next.arg(address.to_string());
-    let (mut next, line, status) = thread::scope(|scope| {
-        load.start(scope, address, 12, 4);
-        let (next, lines) = spawn(next);
-        let line = lines.recv_timeout(LIMIT);
+    let (_next, status) = thread::scope(|scope| {
+        load.start(scope, program.address, 12, 4);
+        let next = start_at(program.address);
         program.signal("TERM");
         let (status, _) = program.wait();
         load.wait_for_answers(load.answered.load(Relaxed) + 100);
         load.over.store(true, Relaxed);
-        (next, line, status)
+        (next, status)
     });
-    next.kill().unwrap();
-    next.wait().unwrap();
-    assert_eq!(line.unwrap(), format!("listening on http://{address}"));
     assert_eq!(status.code(), Some(0));
     assert_eq!((load.lost.into_inner(), load.refused.into_inner()), (0, 0));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_connect_that_the_filter_drops_waits_a_second_for_the_next_server() {
+    page("server/zero-downtime").says("sends the packet again after a second");
+    let mut program = Program::start("zero-downtime");
+    let address = program.address;
+    let _next = start_at(address);
+    let over = AtomicBool::new(false);
+    let connect = || {
+        let mut slowest = Duration::ZERO;
+        let begun = Instant::now();
+        while !over.load(Relaxed) && begun.elapsed() < LIMIT {
+            let connecting = Instant::now();
+            TcpStream::connect(address).expect("the next server listens");
+            slowest = slowest.max(connecting.elapsed());
+            thread::sleep(Duration::from_millis(5));
+        }
+        slowest
+    };
+    let slowest = thread::scope(|scope| {
+        let clients: Vec<_> = (0..8).map(|_| scope.spawn(connect)).collect();
+        program.signal("TERM");
+        program.wait();
+        over.store(true, Relaxed);
+        clients.into_iter().map(|client| client.join().unwrap()).max().unwrap()
+    });
+    assert!(
+        slowest >= Duration::from_secs(1),
+        "the slowest connect took {slowest:?}"
+    );
+}
+
+#[test]
+fn it_binds_a_port_where_another_program_left_connections_in_time_wait() {
+    // The standard library sets SO_REUSEADDR and not SO_REUSEPORT.
+    let predecessor = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = predecessor.local_addr().unwrap();
+    let mut client = Connection::new(TcpStream::connect(address).unwrap());
+    // It closes first, so the connection stays in TIME_WAIT on its side.
+    drop(predecessor.accept().unwrap());
+    assert_eq!(client.rest().unwrap(), "");
+    drop((client, predecessor));
+    assert_eq!(start_at(address).address, address);
 }
