@@ -27,7 +27,6 @@ use tokio::time::{sleep, timeout};
 use crate::server::hello_world::survives_running_out_of_descriptors;
 use harness::{Connection, Load, Program, page, wait};
 
-const PAGE: &str = "server/graceful-shutdown";
 const STOPPING: &str = "stopping: waiting for the requests in flight";
 const ENDED: &str = "stopped: every connection has ended in time";
 const CUT_OFF: &str = "stopped: some connections were cut off at the deadline";
@@ -41,9 +40,18 @@ fn busy(path: &str) -> (Program, Connection) {
     (program, connection)
 }
 
+/// The exit status when all connections ended in time, and when the deadline cut some off.
+fn exit_statuses() -> [Option<i32>; 2] {
+    page("server/graceful-shutdown")
+        .numbers::<2>(
+            "{} if all connections ended in time, also those that ended with an error, and {} if the deadline cut some off",
+        )
+        .map(|status| Some(status as i32))
+}
+
 fn drain_deadline() -> Duration {
-    let seconds =
-        page(PAGE).number("{} seconds after the signal, this program stops waiting");
+    let seconds = page("server/graceful-shutdown")
+        .number("{} seconds after the signal, this program stops waiting");
     Duration::from_secs(seconds)
 }
 
@@ -59,7 +67,7 @@ fn in_flight_requests_complete(signal: &str) {
     assert_eq!(slow.rest().unwrap(), "");
     let (status, printed) = program.wait();
     assert_eq!(printed, [ENDED]);
-    assert_eq!(status.code(), Some(0));
+    assert_eq!(status.code(), exit_statuses()[0]);
 }
 
 #[test]
@@ -125,7 +133,7 @@ fn a_half_sent_head_is_cut_off_by_the_header_timeout() {
     printed.sort();
     let cut_off = "connection failed: read header from client timeout";
     assert_eq!(printed, [cut_off, ENDED, STOPPING]);
-    assert_eq!(status.code(), Some(0));
+    assert_eq!(status.code(), exit_statuses()[0]);
 }
 
 /// How many bytes wait in the server's socket of a connection between these ports.
@@ -160,12 +168,13 @@ fn an_endless_response_is_ended_by_the_deadline() {
     assert!((deadline..2 * deadline).contains(&lasted), "cut off after {lasted:?}");
     let (status, printed) = program.wait();
     assert_eq!(printed, [STOPPING, CUT_OFF]);
-    assert_eq!(status.code(), Some(1));
+    assert_eq!(status.code(), exit_statuses()[1]);
 }
 
 #[test]
 fn a_second_signal_forces_the_exit() {
-    let told_twice = page(PAGE).number("This branch does, with {}, the status");
+    let told_twice = page("server/graceful-shutdown")
+        .number("This branch does, with {}, the status");
     for (first, second) in [("INT", "INT"), ("TERM", "INT"), ("TERM", "TERM")] {
         let (mut program, mut endless) = busy("/endless");
         program.signal(first);
@@ -239,7 +248,7 @@ fn stop_by_force(path: &str) -> Vec<String> {
     let (status, printed) = program.wait();
     let (most, least) = (earliest.elapsed(), latest.elapsed());
     let deadline = drain_deadline();
-    let grace = page(PAGE)
+    let grace = page("server/graceful-shutdown")
         .number("Otherwise the thread ends the process {} ms after the deadline");
     assert!(most >= deadline + Duration::from_millis(grace), "ended after {most:?}");
     assert!(least < deadline + SECOND, "ended after {least:?}");
@@ -346,7 +355,8 @@ fn a_failing_accept_does_not_delay_the_signal() {
 #[test]
 fn under_load_every_request_that_was_begun_is_answered() {
     let mut program = Program::start("graceful-shutdown");
-    let clients = page(PAGE).number("under the load of {} clients") as usize;
+    let clients = page("server/graceful-shutdown")
+        .number("under the load of {} clients") as usize;
     let load = Load::default();
     let address = program.address;
     let (status, printed) = thread::scope(|scope| {
