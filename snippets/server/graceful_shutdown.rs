@@ -4,10 +4,12 @@
 use std::convert::Infallible;
 use std::env;
 use std::error::Error;
+use std::fmt::Display;
 use std::future::Future;
-use std::io;
+use std::io::{self, Write};
 use std::pin::pin;
 use std::process::{self, ExitCode};
+use std::thread;
 use std::time::Duration;
 
 use http_body_util::channel::Channel;
@@ -20,20 +22,30 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 // ANCHOR: limits
 /// How long a client may take to send a request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long requests may go on after the signal.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the process may take to end after that.
+const GRACE: Duration = Duration::from_millis(500);
 // ANCHOR_END: limits
+
+// ANCHOR: log
+/// Prints a line. `println!` panics when nobody reads the output any more.
+fn log(line: impl Display) {
+    writeln!(io::stdout(), "{line}").ok();
+}
+// ANCHOR_END: log
 
 async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
-    println!("{} {}", request.method(), request.uri().path());
+    log(format_args!("{} {}", request.method(), request.uri().path()));
     let body = match request.uri().path() {
         "/slow" => {
             sleep(Duration::from_secs(2)).await;
@@ -89,7 +101,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
         match listener.accept().await {
             Ok((stream, _peer)) => return stream,
             Err(error) => {
-                eprintln!("accept failed: {error}");
+                log(format_args!("accept failed: {error}"));
                 sleep(Duration::from_millis(100)).await;
             }
         }
@@ -97,13 +109,49 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 }
 // ANCHOR_END: accept
 
+// ANCHOR: drain
+/// Waits for the connections until the deadline, and ends those that are left.
+async fn drain(graceful: GracefulShutdown, mut connections: JoinSet<()>) -> ExitCode {
+    if timeout(DRAIN_DEADLINE, graceful.shutdown()).await.is_ok() {
+        log("stopped: every connection has ended in time");
+        return ExitCode::SUCCESS;
+    }
+    // A task that never yields does not end: do not wait for it long.
+    timeout(GRACE / 2, connections.shutdown()).await.ok();
+    log("stopped: some connections were cut off at the deadline");
+    ExitCode::FAILURE
+}
+// ANCHOR_END: drain
+
+// ANCHOR: watchdog
+/// Ends the process when the signal has come and both limits are over. It has its
+/// own thread and runtime, so that no task of the server can hold it up.
+fn watchdog() -> io::Result<()> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let signal = {
+        let _entered = runtime.enter();
+        shutdown_signal()?
+    };
+    thread::spawn(move || {
+        runtime.block_on(async {
+            signal.await;
+            sleep(DRAIN_DEADLINE + GRACE).await;
+        });
+        log("stopped by force: some task does not end");
+        process::exit(1)
+    });
+    Ok(())
+}
+// ANCHOR_END: watchdog
+
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
     // ANCHOR: listen
     let address = env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
     let mut signal = pin!(shutdown_signal()?);
+    watchdog()?;
     let listener = TcpListener::bind(address).await?;
-    println!("listening on http://{}", listener.local_addr()?);
+    log(format_args!("listening on http://{}", listener.local_addr()?));
     // ANCHOR_END: listen
 
     // ANCHOR: serve
@@ -119,7 +167,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
                 let conn = graceful.watch(conn);
                 connections.spawn(async move {
                     if let Err(error) = conn.await {
-                        eprintln!("connection failed: {error}");
+                        log(format_args!("connection failed: {error}"));
                     }
                 });
             }
@@ -129,26 +177,17 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     }
     // ANCHOR_END: serve
 
-    // ANCHOR: drain
+    // ANCHOR: stop
     drop(listener);
     let second_signal = shutdown_signal()?;
-    println!("stopping: waiting for the requests in flight");
-    let exit = tokio::select! {
-        () = graceful.shutdown() => {
-            println!("stopped: every request is answered");
-            ExitCode::SUCCESS
-        }
-        () = sleep(DRAIN_DEADLINE) => {
-            println!("stopped: some requests were cut off at the deadline");
-            ExitCode::FAILURE
-        }
+    log("stopping: waiting for the requests in flight");
+    tokio::select! {
+        exit = drain(graceful, connections) => Ok(exit),
         () = second_signal => {
-            println!("stopped: told twice");
+            log("stopped: told twice");
             process::exit(130)
         }
-    };
-    connections.shutdown().await;
-    Ok(exit)
-    // ANCHOR_END: drain
+    }
+    // ANCHOR_END: stop
 }
 // ANCHOR_END: program

@@ -47,6 +47,23 @@ fn test(program: &str, run: bool) {
     }
 }
 
+/// Compiles a program that a test has made from one of the book's, and gives its binary.
+///
+/// # Panics
+///
+/// If the program does not compile.
+pub fn variant(name: &str, program: &str) -> PathBuf {
+    fs::create_dir_all(root().join("target/tmp/blocks")).unwrap();
+    // Tests that want the same variant, in this process or another, wait for each other.
+    let lock = root().join("target/tmp/blocks").join(format!("{name}.lock"));
+    let lock = fs::File::create(lock).unwrap();
+    lock.lock().unwrap();
+    let _slot = Slot::wait();
+    compile(name, program, true).unwrap_or_else(|(why, output)| {
+        panic!("the variant {name} {why}\n\n{output}")
+    })
+}
+
 type Failure = (String, String);
 
 /// Compiles the program if it is not there yet: to a binary, or to metadata if it is not to run.
