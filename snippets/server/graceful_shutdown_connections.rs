@@ -1,15 +1,17 @@
 // ANCHOR: program
-//! A server that, told to stop, ends every kind of connection well: HTTP/1 and
-//! HTTP/2, WebSockets, event streams, and the tasks that its handlers have spawned.
+//! A server with HTTP/1, HTTP/2, WebSockets, event streams and background jobs, and
+//! a graceful shutdown for all of them.
 
 use std::convert::Infallible;
 use std::env;
 use std::error::Error;
 use std::future::Future;
-use std::io;
+use std::io::{self, Write};
 use std::pin::pin;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -24,32 +26,38 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::runtime;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use tokio_util::sync::CancellationToken;
 
 // ANCHOR: times
-/// How long a client may take to send a request head.
+/// From the connect to the head of the first request.
+const FIRST_REQUEST: Duration = Duration::from_secs(3);
+/// How long a client of HTTP/1 may take to send a request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a client of HTTP/2 may be silent before it is asked for a sign of life.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
-/// How long it may take to give that sign.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a client of HTTP/2 or of a WebSocket may be silent before it gets a ping.
+const PING_AFTER: Duration = Duration::from_secs(2);
+/// How long it may take to answer the ping.
+const PING_ANSWER: Duration = Duration::from_secs(2);
 /// How long everything may go on after the signal.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the process may take to end after that.
+const GRACE: Duration = Duration::from_millis(500);
 // ANCHOR_END: times
 
 // ANCHOR: lifetime
-/// What outlives a request holds one of these.
+/// The shutdown waits for whoever holds one of these.
 #[derive(Clone)]
 struct Lifetime {
     /// Cancelled when the server is told to stop.
     stopping: CancellationToken,
-    /// Nobody reads it: `GracefulShutdown` waits until the last clone is dropped.
+    /// Never read: it only has to be dropped.
     _guard: Arc<Watcher>,
 }
 // ANCHOR_END: lifetime
@@ -65,6 +73,11 @@ async fn handle(
         "/ws" => websocket(request, lifetime),
         "/events" => events(lifetime),
         "/job" => job(lifetime),
+        "/stuck" => {
+            // Cannot be cancelled: here to show that the process ends all the same.
+            spawn_blocking(|| thread::sleep(Duration::from_secs(3600)));
+            Response::new(Full::from("stuck\n").boxed())
+        }
         _ => {
             sleep(Duration::from_millis(20)).await;
             Response::new(Full::from("Hello, World!\n").boxed())
@@ -73,14 +86,14 @@ async fn handle(
 }
 
 // ANCHOR: job
-/// Begins some work, and answers before it is done.
+/// Starts some work, and answers before it is done.
 fn job(lifetime: Lifetime) -> Response<Body> {
     tokio::spawn(async move {
         sleep(Duration::from_secs(2)).await;
         println!("the job is done");
         drop(lifetime);
     });
-    let mut response = Response::new(Full::from("the job has begun\n").boxed());
+    let mut response = Response::new(Full::from("the job has started\n").boxed());
     *response.status_mut() = StatusCode::ACCEPTED;
     response
 }
@@ -91,13 +104,16 @@ fn job(lifetime: Lifetime) -> Response<Body> {
 fn events(lifetime: Lifetime) -> Response<Body> {
     let (mut sender, body) = Channel::new(1);
     tokio::spawn(async move {
-        while sender.send_data(Bytes::from("data: tick\n\n")).await.is_ok() {
-            tokio::select! {
-                () = sleep(Duration::from_secs(1)) => {}
-                () = lifetime.stopping.cancelled() => break,
+        let ticks = async {
+            while sender.send_data(Bytes::from("data: tick\n\n")).await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
             }
+        };
+        tokio::select! {
+            () = ticks => {}
+            () = lifetime.stopping.cancelled() => {}
         }
-        // The sender is dropped here: that ends the body.
+        // Dropping the sender ends the body.
     });
     let mut response = Response::new(body.boxed());
     let event_stream = HeaderValue::from_static("text/event-stream");
@@ -137,30 +153,41 @@ async fn echo(
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let io = TokioIo::new(hyper::upgrade::on(request).await?);
     let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, None).await;
+    let mut pinged = false;
     loop {
-        tokio::select! {
-            message = socket.next() => match message.transpose()? {
-                // A ping or a close is answered by the next call of `next`.
-                Some(message) if message.is_text() || message.is_binary() => {
-                    socket.send(message).await?;
-                }
-                Some(_) => {}
-                None => return Ok(()),
-            },
+        let patience = if pinged { PING_ANSWER } else { PING_AFTER };
+        let next = tokio::select! {
+            next = timeout(patience, socket.next()) => next,
             () = lifetime.stopping.cancelled() => break,
+        };
+        let reply = match next {
+            Ok(Some(message)) => {
+                pinged = false;
+                message?
+            }
+            Ok(None) => return Ok(()),
+            Err(_) if pinged => return Err("no answer to a ping".into()),
+            Err(_) => {
+                pinged = true;
+                Message::Ping(Bytes::new())
+            }
+        };
+        // tungstenite itself answers a ping or a close.
+        if pinged || reply.is_text() || reply.is_binary() {
+            timeout(PING_ANSWER, socket.send(reply)).await??;
         }
     }
     // ANCHOR_END: messages
     // ANCHOR: close
     let reason = "the server is stopping".into();
     socket.close(Some(CloseFrame { code: CloseCode::Away, reason })).await?;
-    // The connection ends when the client has sent a close frame in answer.
+    // The connection ends when the client has answered with a close frame.
     while socket.next().await.transpose()?.is_some() {}
     Ok(())
     // ANCHOR_END: close
 }
 
-/// As on the page about graceful shutdown.
+/// Explained on the page about graceful shutdown.
 fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
     #[cfg(unix)]
     let (mut interrupt, mut terminate) = {
@@ -200,10 +227,40 @@ fn never_used(error: &(dyn Error + Send + Sync + 'static)) -> bool {
 }
 // ANCHOR_END: never_used
 
+/// Ends the process when the deadline and the grace are over. Explained on the page
+/// about graceful shutdown.
+fn watchdog() -> io::Result<()> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let signal = {
+        let _entered = runtime.enter();
+        shutdown_signal()?
+    };
+    thread::spawn(move || {
+        runtime.block_on(async {
+            signal.await;
+            sleep(DRAIN_DEADLINE + GRACE).await;
+        });
+        writeln!(io::stderr(), "stopped by force: some task does not end").ok();
+        process::exit(1)
+    });
+    Ok(())
+}
+
+async fn drain(graceful: GracefulShutdown, mut connections: JoinSet<()>) -> ExitCode {
+    if timeout(DRAIN_DEADLINE, graceful.shutdown()).await.is_ok() {
+        println!("stopped: all is done");
+        return ExitCode::SUCCESS;
+    }
+    timeout(GRACE / 2, connections.shutdown()).await.ok();
+    println!("stopped: some were cut off at the deadline");
+    ExitCode::FAILURE
+}
+
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let address = env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
     let mut signal = pin!(shutdown_signal()?);
+    watchdog()?;
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
 
@@ -213,8 +270,8 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+        .keep_alive_interval(PING_AFTER)
+        .keep_alive_timeout(PING_ANSWER);
     // ANCHOR_END: builder
     let graceful = GracefulShutdown::new();
     let stopping = CancellationToken::new();
@@ -227,8 +284,12 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
                     stopping: stopping.clone(),
                     _guard: Arc::new(graceful.watcher()),
                 };
-                let service =
-                    service_fn(move |request| handle(request, lifetime.clone()));
+                let begun = Arc::new(AtomicBool::new(false));
+                let has_begun = begun.clone();
+                let service = service_fn(move |request| {
+                    begun.store(true, Relaxed);
+                    handle(request, lifetime.clone())
+                });
                 // ANCHOR_END: service
                 // ANCHOR: watch
                 let conn = builder
@@ -236,7 +297,13 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
                     .into_owned();
                 let conn = graceful.watch(conn);
                 connections.spawn(async move {
-                    match conn.await {
+                    let mut conn = pin!(conn);
+                    let result = match timeout(FIRST_REQUEST, conn.as_mut()).await {
+                        Ok(result) => result,
+                        Err(_) if has_begun.load(Relaxed) => conn.await,
+                        Err(_) => Err("no request in time".into()),
+                    };
+                    match result {
                         Err(error) if !never_used(&*error) => {
                             eprintln!("connection failed: {error}");
                         }
@@ -252,20 +319,16 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
 
     // ANCHOR: stop
     drop(listener);
+    let second_signal = shutdown_signal()?;
     println!("stopping");
     stopping.cancel();
-    let exit = tokio::select! {
-        () = graceful.shutdown() => {
-            println!("stopped: all is done");
-            ExitCode::SUCCESS
+    tokio::select! {
+        exit = drain(graceful, connections) => Ok(exit),
+        () = second_signal => {
+            println!("stopped: told twice");
+            process::exit(130)
         }
-        () = sleep(DRAIN_DEADLINE) => {
-            println!("stopped: some were cut off at the deadline");
-            ExitCode::FAILURE
-        }
-    };
-    connections.shutdown().await;
-    Ok(exit)
+    }
     // ANCHOR_END: stop
 }
 // ANCHOR_END: program

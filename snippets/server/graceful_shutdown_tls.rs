@@ -1,14 +1,15 @@
 // ANCHOR: program
-//! A server that, told to stop, waits for its TLS handshakes too, but not for ever.
+//! A TLS server with a graceful shutdown that waits for handshakes, within a limit.
 
 use std::convert::Infallible;
 use std::env;
 use std::error::Error;
 use std::future::Future;
-use std::io;
+use std::io::{self, Write};
 use std::pin::pin;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -19,15 +20,21 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
 
-/// How long a TLS handshake may take, and then a request head.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a client may take to send a request head after that.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long everything may go on after the signal.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the process may take to end after that.
+const GRACE: Duration = Duration::from_millis(500);
 
 async fn handle(
     request: Request<Incoming>,
@@ -37,15 +44,22 @@ async fn handle(
     Ok(Response::new(Full::from("Hello, World!\n")))
 }
 
-/// A certificate of our own, for as long as the program runs. Yours comes from a file.
+// ANCHOR: acceptor
+/// Makes a certificate for this run. Load yours from a file.
 fn tls_acceptor() -> Result<TlsAcceptor, Box<dyn Error>> {
     let key = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
-    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(
-        vec![key.cert.der().clone()],
-        key.signing_key.serialize_der().try_into()?,
-    )?;
+    let mut config =
+        ServerConfig::builder_with_provider(ring::default_provider().into())
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![key.cert.der().clone()],
+                key.signing_key.serialize_der().try_into()?,
+            )?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config).into())
 }
+// ANCHOR_END: acceptor
 
 // ANCHOR: connection
 /// One connection, from its first byte to its last.
@@ -54,17 +68,17 @@ async fn serve(
     acceptor: TlsAcceptor,
     watcher: Watcher,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let stream = timeout(CLIENT_TIMEOUT, acceptor.accept(stream)).await??;
+    let stream = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
     let conn = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(CLIENT_TIMEOUT)
+        .header_read_timeout(HEADER_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service_fn(handle));
     watcher.watch(conn).await?;
     Ok(())
 }
 // ANCHOR_END: connection
 
-/// As on the page about graceful shutdown.
+/// Explained on the page about graceful shutdown.
 fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
     #[cfg(unix)]
     let (mut interrupt, mut terminate) = {
@@ -96,10 +110,40 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
+/// Ends the process when the deadline and the grace are over. Explained on the page
+/// about graceful shutdown.
+fn watchdog() -> io::Result<()> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let signal = {
+        let _entered = runtime.enter();
+        shutdown_signal()?
+    };
+    thread::spawn(move || {
+        runtime.block_on(async {
+            signal.await;
+            sleep(DRAIN_DEADLINE + GRACE).await;
+        });
+        writeln!(io::stderr(), "stopped by force: some task does not end").ok();
+        process::exit(1)
+    });
+    Ok(())
+}
+
+async fn drain(graceful: GracefulShutdown, mut connections: JoinSet<()>) -> ExitCode {
+    if timeout(DRAIN_DEADLINE, graceful.shutdown()).await.is_ok() {
+        println!("stopped: all is done");
+        return ExitCode::SUCCESS;
+    }
+    timeout(GRACE / 2, connections.shutdown()).await.ok();
+    println!("stopped: some were cut off at the deadline");
+    ExitCode::FAILURE
+}
+
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let address = env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
     let mut signal = pin!(shutdown_signal()?);
+    watchdog()?;
     let acceptor = tls_acceptor()?;
     let listener = TcpListener::bind(address).await?;
     println!("listening on https://{}", listener.local_addr()?);
@@ -124,18 +168,14 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     // ANCHOR_END: serve
 
     drop(listener);
+    let second_signal = shutdown_signal()?;
     println!("stopping");
-    let exit = tokio::select! {
-        () = graceful.shutdown() => {
-            println!("stopped: all is done");
-            ExitCode::SUCCESS
+    tokio::select! {
+        exit = drain(graceful, connections) => Ok(exit),
+        () = second_signal => {
+            println!("stopped: told twice");
+            process::exit(130)
         }
-        () = sleep(DRAIN_DEADLINE) => {
-            println!("stopped: some were cut off at the deadline");
-            ExitCode::FAILURE
-        }
-    };
-    connections.shutdown().await;
-    Ok(exit)
+    }
 }
 // ANCHOR_END: program
