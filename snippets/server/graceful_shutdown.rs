@@ -111,21 +111,21 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 
 // ANCHOR: drain
 /// Waits for the connections until the deadline, and ends those that are left.
-async fn drain(graceful: GracefulShutdown, mut connections: JoinSet<()>) -> ExitCode {
+async fn drain(graceful: GracefulShutdown, mut tasks: JoinSet<()>) -> ExitCode {
     if timeout(DRAIN_DEADLINE, graceful.shutdown()).await.is_ok() {
         log("stopped: every connection has ended in time");
         return ExitCode::SUCCESS;
     }
     // A task that never yields does not end: do not wait for it long.
-    timeout(GRACE / 2, connections.shutdown()).await.ok();
+    timeout(GRACE / 2, tasks.shutdown()).await.ok();
     log("stopped: some connections were cut off at the deadline");
     ExitCode::FAILURE
 }
 // ANCHOR_END: drain
 
 // ANCHOR: watchdog
-/// Ends the process when the signal has come and both limits are over. It has its
-/// own thread and runtime, so that no task of the server can hold it up.
+/// Ends the process if it still runs `GRACE` after the deadline. It has its own
+/// thread and runtime, so that no task of the server can hold it up.
 fn watchdog() -> io::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let signal = {

@@ -174,7 +174,7 @@ fn an_endless_response_is_ended_by_the_deadline() {
 #[test]
 fn a_second_signal_forces_the_exit() {
     let told_twice = page("server/graceful-shutdown")
-        .number("This branch does, with {}, the status");
+        .number("The last branch does, with {}, the status");
     for (first, second) in [("INT", "INT"), ("TERM", "INT"), ("TERM", "TERM")] {
         let (mut program, mut endless) = busy("/endless");
         program.signal(first);
