@@ -188,7 +188,12 @@ pub fn numbers(root: &Path, book: &Book) -> Vec<Defect> {
                     .extend(numbers.map(|number| (number.start(), number.end())));
             }
         }
-        if !said {
+        if !said && pages.is_empty() {
+            let message = format!(
+                "this test reads `{sentence}`, and its file names no page: write page(\"TOPIC/NAME\"), with the name itself"
+            );
+            defects.push(Defect { file, line, message });
+        } else if !said {
             let pages = pages.join(" or ");
             let message = format!(
                 "{pages} no longer says `{sentence}`: this test relies on it, so change the test with the page"

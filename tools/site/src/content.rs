@@ -135,13 +135,17 @@ impl Reader<'_> {
     fn start(&mut self, tag: &StartTag<usize>) {
         let class = attribute(tag, "class");
         match &*name(&tag.name) {
-            "code" if let Some(block) = &mut self.block => {
-                let language =
-                    class.split(' ').find_map(|it| it.strip_prefix("language-"));
-                block.language = language.unwrap_or("text").to_owned();
+            "code" => {
+                if let Some(block) = &mut self.block {
+                    let language =
+                        class.split(' ').find_map(|it| it.strip_prefix("language-"));
+                    block.language = language.unwrap_or("text").to_owned();
+                }
             }
-            "span" if let Some(block) = &mut self.block => {
-                block.hidden = class == "boring";
+            "span" => {
+                if let Some(block) = &mut self.block {
+                    block.hidden = class == "boring";
+                }
             }
             "pre" => {
                 self.copy_until(tag.span.start);
@@ -169,10 +173,16 @@ impl Reader<'_> {
 
     fn end(&mut self, name: &str, end: usize) {
         match name {
-            "span" if let Some(block) = &mut self.block => block.hidden = false,
-            "pre" if let Some(block) = self.block.take() => {
-                self.code_block(&block);
-                self.copied = end;
+            "span" => {
+                if let Some(block) = &mut self.block {
+                    block.hidden = false;
+                }
+            }
+            "pre" => {
+                if let Some(block) = self.block.take() {
+                    self.code_block(&block);
+                    self.copied = end;
+                }
             }
             "svg" => self.picture -= 1,
             "p" => {
