@@ -60,12 +60,12 @@ async fn handle(
     Ok(Response::new(body))
 }
 
-/// A body that sends a line every two seconds and never ends.
+/// A body that sends a line every minute and never ends.
 fn endless() -> Channel<Bytes> {
     let (mut sender, body) = Channel::new(1);
     tokio::spawn(async move {
         while sender.send_data(Bytes::from("tick\n")).await.is_ok() {
-            sleep(Duration::from_secs(2)).await;
+            sleep(Duration::from_secs(60)).await;
         }
     });
     body
