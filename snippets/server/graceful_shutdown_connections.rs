@@ -75,7 +75,10 @@ async fn handle(
         "/job" => job(lifetime),
         "/stuck" => {
             // Cannot be cancelled: here to show that the process ends all the same.
-            spawn_blocking(|| thread::sleep(Duration::from_secs(3600)));
+            spawn_blocking(|| {
+                println!("the stuck job has started");
+                thread::sleep(Duration::from_secs(3600));
+            });
             Response::new(Full::from("stuck\n").boxed())
         }
         _ => {

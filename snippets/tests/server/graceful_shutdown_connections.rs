@@ -59,7 +59,6 @@ async fn in_time<T>(test: impl Future<Output = T>) -> T {
     timeout(LIMIT, test).await.expect("the test ends")
 }
 
-const PAGE: &str = "server/graceful-shutdown-connections";
 const CONNECTIONS: &str = "graceful_shutdown_connections";
 const TLS: &str = "graceful_shutdown_tls";
 
@@ -84,7 +83,8 @@ fn websocket(program: &Program) -> WebSocket<StdTcpStream> {
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     let url = format!("ws://{}/ws", program.address);
     let (mut socket, response) = tungstenite::client(url, stream).unwrap();
-    let status = page(PAGE).number("The handler answers `{}`");
+    let status = page("server/graceful-shutdown-connections")
+        .number("The handler answers {} and leaves");
     assert_eq!(u64::from(response.status().as_u16()), status);
     assert_eq!(program.line(), "GET /ws");
     socket.send("hello".into()).unwrap();
@@ -97,7 +97,8 @@ fn going_away(socket: &mut WebSocket<StdTcpStream>) {
     let Message::Close(Some(frame)) = socket.read().unwrap() else {
         panic!("no close frame");
     };
-    let code = page(PAGE).number("The code {} means");
+    let code =
+        page("server/graceful-shutdown-connections").number("The code {} means");
     assert_eq!(u64::from(u16::from(frame.code)), code);
     assert_eq!(frame.reason, "the server is stopping");
 }
@@ -192,7 +193,8 @@ fn a_spawned_job_is_completed() {
     program.signal("TERM");
     ends_well(program, &["GET /job", STOPPING, "the job is done", DONE]);
     // Earlier than that, the reader of the page sees what it shows.
-    let seconds = page(PAGE).number("Within {} seconds, press Ctrl+C");
+    let seconds = page("server/graceful-shutdown-connections")
+        .number("Within {} seconds, press Ctrl+C");
     assert!(start.elapsed() >= Duration::from_secs(seconds));
 }
 
@@ -201,23 +203,20 @@ fn a_blocking_task_does_not_keep_the_process() {
     let mut program = start();
     let mut connection = program.connect();
     connection.get("/stuck");
-    connection.response().unwrap();
+    assert_eq!(program.line(), "GET /stuck");
+    assert_eq!(program.line(), "the stuck job has started");
     program.signal("TERM");
     let (status, printed) = program.wait();
     let forced = "stopped by force: some task does not end";
-    assert_eq!(printed, ["GET /stuck", STOPPING, DONE, forced]);
+    assert_eq!(printed, [STOPPING, DONE, forced]);
     assert_eq!(status.code(), Some(1));
 }
 
 #[test]
 fn a_second_signal_ends_the_programs_at_once() {
     let start = start();
-    let mut events = start.connect();
-    // Unread, so that it holds the shutdown.
-    events.send("GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n");
-    events.send("sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
-    events.head().unwrap();
-    assert_eq!(start.line(), "GET /ws");
+    // It does not answer the close, and so holds the shutdown.
+    let _socket = websocket(&start);
     let tls = start_tls();
     let _curl = curl(&tls);
     assert_eq!(tls.line(), "GET /");
@@ -435,7 +434,9 @@ async fn a_client_that_is_silent_after_its_handshake_is_dropped() {
         let program = start_tls();
         let start = Instant::now();
         let mut client = tls_client(&program, insecure()).await;
-        assert_eq!(client.read(&mut [0; 64]).await.unwrap(), 0);
+        let error = client.read(&mut [0; 64]).await.unwrap_err();
+        let no_notify = "peer closed connection without sending TLS close_notify";
+        assert!(error.to_string().starts_with(no_notify), "{error}");
         assert!(start.elapsed() >= limit(TLS, "HEADER_TIMEOUT"));
         assert_eq!(
             program.line(),
@@ -732,7 +733,8 @@ async fn a_producer_that_panics_ends_its_body_as_if_it_were_whole() {
 async fn with_a_content_length_a_panic_of_the_producer_shows() {
     let (answer, result) = half_a_body("/panics-with-length").await;
     assert!(answer.contains("content-length: 8\r\n"), "{answer}");
-    assert!(answer.ends_with("\r\n\r\nhalf"), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(body.len() < 8, "{answer}");
     assert!(result.unwrap_err().is_body_write_aborted());
 }
 
@@ -1034,7 +1036,9 @@ async fn an_upgraded_connection_is_not_waited_for() {
     let conn = builder.serve_connection_with_upgrades(io, service_fn(answer));
     let conn = watched(&graceful, conn.into_owned()).await;
     conn.await.unwrap().unwrap();
-    assert_eq!(graceful.count(), 0);
+    let count = page("server/graceful-shutdown-connections")
+        .number("count() of GracefulShutdown is {}");
+    assert_eq!(graceful.count() as u64, count);
     assert_eq!(shutdown(graceful).await, Duration::ZERO);
 
     let mut answer = [0; 1024];
