@@ -447,6 +447,33 @@ async fn a_client_that_is_silent_after_its_handshake_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_handshake_that_fails_is_reported() {
+    in_time(async {
+        let program = start_tls();
+        let mut plain = program.connect();
+        plain.get("/");
+        assert_eq!(
+            program.line(),
+            "connection failed: received corrupt message of type InvalidContentType"
+        );
+        let config = ClientConfig::builder()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let stream = TcpStream::connect(program.address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        connector.connect(name, stream).await.unwrap_err();
+        assert_eq!(
+            program.line(),
+            "connection failed: received fatal alert: UnknownCA"
+        );
+        drop(program.connect());
+        assert_eq!(program.line(), "connection failed: tls handshake eof");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_program_offers_http1_alone() {
     in_time(async {
         let program = start_tls();
