@@ -38,15 +38,15 @@ use tokio_util::sync::CancellationToken;
 
 // ANCHOR: times
 /// From the connect to the head of the first request.
-const FIRST_REQUEST: Duration = Duration::from_secs(3);
+const FIRST_REQUEST: Duration = Duration::from_secs(5);
 /// How long a client of HTTP/1 may take to send a request head.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client of HTTP/2 or of a WebSocket may be silent before it gets a ping.
-const PING_AFTER: Duration = Duration::from_secs(2);
+const PING_AFTER: Duration = Duration::from_secs(4);
 /// How long it may take to answer the ping.
-const PING_ANSWER: Duration = Duration::from_secs(2);
+const PING_ANSWER: Duration = Duration::from_secs(4);
 /// How long everything may go on after the signal.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the process may take to end after that.
 const GRACE: Duration = Duration::from_millis(500);
 // ANCHOR_END: times
@@ -75,7 +75,10 @@ async fn handle(
         "/job" => job(lifetime),
         "/stuck" => {
             // Cannot be cancelled: here to show that the process ends all the same.
-            spawn_blocking(|| thread::sleep(Duration::from_secs(3600)));
+            spawn_blocking(|| {
+                println!("the stuck job has started");
+                thread::sleep(Duration::from_secs(3600));
+            });
             Response::new(Full::from("stuck\n").boxed())
         }
         _ => {

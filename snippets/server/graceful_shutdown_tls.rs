@@ -28,11 +28,11 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 
 /// How long a TLS handshake may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to send a request head after that.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long everything may go on after the signal.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the process may take to end after that.
 const GRACE: Duration = Duration::from_millis(500);
 

@@ -59,7 +59,6 @@ async fn in_time<T>(test: impl Future<Output = T>) -> T {
     timeout(LIMIT, test).await.expect("the test ends")
 }
 
-const PAGE: &str = "server/graceful-shutdown-connections";
 const CONNECTIONS: &str = "graceful_shutdown_connections";
 const TLS: &str = "graceful_shutdown_tls";
 
@@ -84,20 +83,32 @@ fn websocket(program: &Program) -> WebSocket<StdTcpStream> {
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     let url = format!("ws://{}/ws", program.address);
     let (mut socket, response) = tungstenite::client(url, stream).unwrap();
-    let status = page(PAGE).number("The handler answers `{}`");
+    let status = page("server/graceful-shutdown-connections")
+        .number("The handler answers {} and leaves");
     assert_eq!(u64::from(response.status().as_u16()), status);
     assert_eq!(program.line(), "GET /ws");
     socket.send("hello".into()).unwrap();
-    assert_eq!(socket.read().unwrap(), "hello".into());
+    assert_eq!(next(&mut socket), "hello".into());
     socket
+}
+
+/// The next message that is no ping: a ping may come at any time on a busy machine.
+fn next(socket: &mut WebSocket<StdTcpStream>) -> Message {
+    loop {
+        let message = socket.read().unwrap();
+        if !message.is_ping() {
+            return message;
+        }
+    }
 }
 
 /// Reads the close frame that says that the server goes away. The answer to it is not sent yet.
 fn going_away(socket: &mut WebSocket<StdTcpStream>) {
-    let Message::Close(Some(frame)) = socket.read().unwrap() else {
+    let Message::Close(Some(frame)) = next(socket) else {
         panic!("no close frame");
     };
-    let code = page(PAGE).number("The code {} means");
+    let code =
+        page("server/graceful-shutdown-connections").number("The code {} means");
     assert_eq!(u64::from(u16::from(frame.code)), code);
     assert_eq!(frame.reason, "the server is stopping");
 }
@@ -192,7 +203,8 @@ fn a_spawned_job_is_completed() {
     program.signal("TERM");
     ends_well(program, &["GET /job", STOPPING, "the job is done", DONE]);
     // Earlier than that, the reader of the page sees what it shows.
-    let seconds = page(PAGE).number("Within {} seconds, press Ctrl+C");
+    let seconds = page("server/graceful-shutdown-connections")
+        .number("Within {} seconds, press Ctrl+C");
     assert!(start.elapsed() >= Duration::from_secs(seconds));
 }
 
@@ -201,23 +213,20 @@ fn a_blocking_task_does_not_keep_the_process() {
     let mut program = start();
     let mut connection = program.connect();
     connection.get("/stuck");
-    connection.response().unwrap();
+    assert_eq!(program.line(), "GET /stuck");
+    assert_eq!(program.line(), "the stuck job has started");
     program.signal("TERM");
     let (status, printed) = program.wait();
     let forced = "stopped by force: some task does not end";
-    assert_eq!(printed, ["GET /stuck", STOPPING, DONE, forced]);
+    assert_eq!(printed, [STOPPING, DONE, forced]);
     assert_eq!(status.code(), Some(1));
 }
 
 #[test]
 fn a_second_signal_ends_the_programs_at_once() {
     let start = start();
-    let mut events = start.connect();
-    // Unread, so that it holds the shutdown.
-    events.send("GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n");
-    events.send("sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
-    events.head().unwrap();
-    assert_eq!(start.line(), "GET /ws");
+    // It does not answer the close, and so holds the shutdown.
+    let _socket = websocket(&start);
     let tls = start_tls();
     let _curl = curl(&tls);
     assert_eq!(tls.line(), "GET /");
@@ -245,10 +254,18 @@ fn a_client_without_a_request_is_dropped() {
         assert_eq!(program.line(), "connection failed: no request in time");
     }
     assert!(start.elapsed() >= limit(CONNECTIONS, "FIRST_REQUEST"));
-    // A client that has sent a request stays.
-    let mut kept = websocket(&program);
-    assert_eq!(kept.read().unwrap(), Message::Ping(Bytes::new()));
-    assert_eq!(kept.read().unwrap(), Message::Ping(Bytes::new()));
+}
+
+#[test]
+fn a_client_with_a_request_stays() {
+    let program = start();
+    let mut events = program.connect();
+    events.get("/events");
+    events.head().unwrap();
+    // One a second.
+    for _ in 0..limit(CONNECTIONS, "FIRST_REQUEST").as_secs() + 2 {
+        assert_eq!(events.chunk().unwrap().unwrap(), b"data: tick\n\n");
+    }
 }
 
 #[test]
@@ -295,7 +312,7 @@ fn silent_clients_are_ended_by_the_limits_of_the_builder() {
     program.signal("TERM");
     let (status, printed) = program.wait();
     assert_prints(&printed, &[STOPPING, "connection failed: ", "http2 error", DONE]);
-    // Both limits are three seconds, and the one or the other ends it.
+    // Both limits are the same, and the one or the other ends it.
     let head = ["read header from client timeout", "no request in time"];
     assert!(printed.iter().any(|line| head.iter().any(|end| line.ends_with(end))));
     assert_eq!(status.code(), Some(0));
@@ -435,12 +452,41 @@ async fn a_client_that_is_silent_after_its_handshake_is_dropped() {
         let program = start_tls();
         let start = Instant::now();
         let mut client = tls_client(&program, insecure()).await;
-        assert_eq!(client.read(&mut [0; 64]).await.unwrap(), 0);
+        let error = client.read(&mut [0; 64]).await.unwrap_err();
+        let no_notify = "peer closed connection without sending TLS close_notify";
+        assert!(error.to_string().starts_with(no_notify), "{error}");
         assert!(start.elapsed() >= limit(TLS, "HEADER_TIMEOUT"));
         assert_eq!(
             program.line(),
             "connection failed: read header from client timeout"
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_fails_is_reported() {
+    in_time(async {
+        let program = start_tls();
+        let mut plain = program.connect();
+        plain.get("/");
+        assert_eq!(
+            program.line(),
+            "connection failed: received corrupt message of type InvalidContentType"
+        );
+        let config = ClientConfig::builder()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let stream = TcpStream::connect(program.address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        connector.connect(name, stream).await.unwrap_err();
+        assert_eq!(
+            program.line(),
+            "connection failed: received fatal alert: UnknownCA"
+        );
+        drop(program.connect());
+        assert_eq!(program.line(), "connection failed: tls handshake eof");
     })
     .await;
 }
@@ -732,7 +778,8 @@ async fn a_producer_that_panics_ends_its_body_as_if_it_were_whole() {
 async fn with_a_content_length_a_panic_of_the_producer_shows() {
     let (answer, result) = half_a_body("/panics-with-length").await;
     assert!(answer.contains("content-length: 8\r\n"), "{answer}");
-    assert!(answer.ends_with("\r\n\r\nhalf"), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(body.len() < 8, "{answer}");
     assert!(result.unwrap_err().is_body_write_aborted());
 }
 
@@ -1034,7 +1081,9 @@ async fn an_upgraded_connection_is_not_waited_for() {
     let conn = builder.serve_connection_with_upgrades(io, service_fn(answer));
     let conn = watched(&graceful, conn.into_owned()).await;
     conn.await.unwrap().unwrap();
-    assert_eq!(graceful.count(), 0);
+    let count = page("server/graceful-shutdown-connections")
+        .number("count() of GracefulShutdown is {}");
+    assert_eq!(graceful.count() as u64, count);
     assert_eq!(shutdown(graceful).await, Duration::ZERO);
 
     let mut answer = [0; 1024];
