@@ -15,13 +15,17 @@ use std::{env, fs, io, process};
 use book::{Block, Book};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    for source in ["book.toml", "src", "snippets"] {
+    for source in ["book.toml", "src", "snippets", "tests"] {
         println!("cargo::rerun-if-changed={source}");
     }
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let out = PathBuf::from(env::var("OUT_DIR")?);
 
-    let book = Book::read(&root).unwrap_or_else(|defects| {
+    let read = Book::read(&root).and_then(|book| match book::numbers(&root, &book) {
+        defects if defects.is_empty() => Ok(book),
+        defects => Err(defects),
+    });
+    let book = read.unwrap_or_else(|defects| {
         for defect in defects {
             eprintln!("{defect}");
         }

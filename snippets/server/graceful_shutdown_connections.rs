@@ -92,7 +92,7 @@ async fn handle(
 /// Starts some work, and answers before it is done.
 fn job(lifetime: Lifetime) -> Response<Body> {
     tokio::spawn(async move {
-        sleep(Duration::from_secs(2)).await;
+        sleep(Duration::from_secs(5)).await;
         println!("the job is done");
         drop(lifetime);
     });
@@ -103,13 +103,13 @@ fn job(lifetime: Lifetime) -> Response<Body> {
 // ANCHOR_END: job
 
 // ANCHOR: events
-/// An event every second, until the server is told to stop.
+/// An event every ten seconds, until the server is told to stop.
 fn events(lifetime: Lifetime) -> Response<Body> {
     let (mut sender, body) = Channel::new(1);
     tokio::spawn(async move {
         let ticks = async {
             while sender.send_data(Bytes::from("data: tick\n\n")).await.is_ok() {
-                sleep(Duration::from_secs(1)).await;
+                sleep(Duration::from_secs(10)).await;
             }
         };
         tokio::select! {
