@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 const FIRST_REQUEST: Duration = Duration::from_secs(5);
 /// How long a client of HTTP/1 may take to send a request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a client of HTTP/2 or of a WebSocket may be silent before it gets a ping.
+/// HTTP/2 and WebSockets: how long a client may be silent before it gets a ping.
 const PING_AFTER: Duration = Duration::from_secs(4);
 /// How long it may take to answer the ping.
 const PING_ANSWER: Duration = Duration::from_secs(4);
@@ -163,6 +163,8 @@ async fn echo(
             next = timeout(patience, socket.next()) => next,
             () = lifetime.stopping.cancelled() => break,
         };
+        // ANCHOR_END: messages
+        // ANCHOR: reply
         let reply = match next {
             Ok(Some(message)) => {
                 pinged = false;
@@ -180,7 +182,7 @@ async fn echo(
             timeout(PING_ANSWER, socket.send(reply)).await??;
         }
     }
-    // ANCHOR_END: messages
+    // ANCHOR_END: reply
     // ANCHOR: close
     let reason = "the server is stopping".into();
     socket.close(Some(CloseFrame { code: CloseCode::Away, reason })).await?;
