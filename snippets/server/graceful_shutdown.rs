@@ -137,7 +137,9 @@ fn watchdog() -> io::Result<()> {
             signal.await;
             sleep(DRAIN_DEADLINE + GRACE).await;
         });
-        log("stopped by force: some task does not end");
+        // In a thread, because a write to a full pipe may never end.
+        thread::spawn(|| log("stopped by force: some task does not end"));
+        thread::sleep(Duration::from_millis(50));
         process::exit(1)
     });
     Ok(())

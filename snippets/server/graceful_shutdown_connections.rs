@@ -5,6 +5,7 @@
 use std::convert::Infallible;
 use std::env;
 use std::error::Error;
+use std::fmt::Display;
 use std::future::Future;
 use std::io::{self, Write};
 use std::pin::pin;
@@ -51,6 +52,12 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_millis(500);
 // ANCHOR_END: times
 
+/// Prints a line, as on the page about graceful shutdown: `println!` panics when
+/// nobody reads the output any more.
+fn log(line: impl Display) {
+    writeln!(io::stdout(), "{line}").ok();
+}
+
 // ANCHOR: lifetime
 /// The shutdown waits for whoever holds one of these.
 #[derive(Clone)]
@@ -68,7 +75,7 @@ async fn handle(
     request: Request<Incoming>,
     lifetime: Lifetime,
 ) -> Result<Response<Body>, Infallible> {
-    println!("{} {}", request.method(), request.uri().path());
+    log(format_args!("{} {}", request.method(), request.uri().path()));
     Ok(match request.uri().path() {
         "/ws" => websocket(request, lifetime),
         "/events" => events(lifetime),
@@ -76,7 +83,7 @@ async fn handle(
         "/stuck" => {
             // Cannot be cancelled: here to show that the process ends all the same.
             spawn_blocking(|| {
-                println!("the stuck job has started");
+                log("the stuck job has started");
                 thread::sleep(Duration::from_secs(3600));
             });
             Response::new(Full::from("stuck\n").boxed())
@@ -93,7 +100,7 @@ async fn handle(
 fn job(lifetime: Lifetime) -> Response<Body> {
     tokio::spawn(async move {
         sleep(Duration::from_secs(5)).await;
-        println!("the job is done");
+        log("the job is done");
         drop(lifetime);
     });
     let mut response = Response::new(Full::from("the job has started\n").boxed());
@@ -133,7 +140,7 @@ fn websocket(request: Request<Incoming>, lifetime: Lifetime) -> Response<Body> {
         Ok(response) => {
             tokio::spawn(async move {
                 if let Err(error) = echo(request, lifetime).await {
-                    eprintln!("websocket failed: {error}");
+                    log(format_args!("websocket failed: {error}"));
                 }
             });
             response
@@ -185,10 +192,13 @@ async fn echo(
     // ANCHOR_END: reply
     // ANCHOR: close
     let reason = "the server is stopping".into();
-    socket.close(Some(CloseFrame { code: CloseCode::Away, reason })).await?;
-    // The connection ends when the client has answered with a close frame.
-    while socket.next().await.transpose()?.is_some() {}
-    Ok(())
+    let closed = async {
+        socket.close(Some(CloseFrame { code: CloseCode::Away, reason })).await?;
+        // The connection ends when the client has answered with a close frame.
+        while socket.next().await.transpose()?.is_some() {}
+        Ok(())
+    };
+    timeout(PING_ANSWER, closed).await?
     // ANCHOR_END: close
 }
 
@@ -217,7 +227,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
         match listener.accept().await {
             Ok((stream, _peer)) => return stream,
             Err(error) => {
-                eprintln!("accept failed: {error}");
+                log(format_args!("accept failed: {error}"));
                 sleep(Duration::from_millis(100)).await;
             }
         }
@@ -245,7 +255,9 @@ fn watchdog() -> io::Result<()> {
             signal.await;
             sleep(DRAIN_DEADLINE + GRACE).await;
         });
-        writeln!(io::stderr(), "stopped by force: some task does not end").ok();
+        // In a thread, because a write to a full pipe may never end.
+        thread::spawn(|| log("stopped by force: some task does not end"));
+        thread::sleep(Duration::from_millis(50));
         process::exit(1)
     });
     Ok(())
@@ -253,11 +265,11 @@ fn watchdog() -> io::Result<()> {
 
 async fn drain(graceful: GracefulShutdown, mut connections: JoinSet<()>) -> ExitCode {
     if timeout(DRAIN_DEADLINE, graceful.shutdown()).await.is_ok() {
-        println!("stopped: all is done");
+        log("stopped: all is done");
         return ExitCode::SUCCESS;
     }
     timeout(GRACE / 2, connections.shutdown()).await.ok();
-    println!("stopped: some were cut off at the deadline");
+    log("stopped: some were cut off at the deadline");
     ExitCode::FAILURE
 }
 
@@ -267,7 +279,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut signal = pin!(shutdown_signal()?);
     watchdog()?;
     let listener = TcpListener::bind(address).await?;
-    println!("listening on http://{}", listener.local_addr()?);
+    log(format_args!("listening on http://{}", listener.local_addr()?));
 
     // ANCHOR: builder
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -310,7 +322,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
                     };
                     match result {
                         Err(error) if !never_used(&*error) => {
-                            eprintln!("connection failed: {error}");
+                            log(format_args!("connection failed: {error}"));
                         }
                         _ => {}
                     }
@@ -325,12 +337,12 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     // ANCHOR: stop
     drop(listener);
     let second_signal = shutdown_signal()?;
-    println!("stopping");
+    log("stopping");
     stopping.cancel();
     tokio::select! {
         exit = drain(graceful, connections) => Ok(exit),
         () = second_signal => {
-            println!("stopped: told twice");
+            log("stopped: told twice");
             process::exit(130)
         }
     }

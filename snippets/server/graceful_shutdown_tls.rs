@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::env;
 use std::error::Error;
+use std::fmt::Display;
 use std::future::Future;
 use std::io::{self, Write};
 use std::pin::pin;
@@ -36,10 +37,16 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the process may take to end after that.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// Prints a line, as on the page about graceful shutdown: `println!` panics when
+/// nobody reads the output any more.
+fn log(line: impl Display) {
+    writeln!(io::stdout(), "{line}").ok();
+}
+
 async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    println!("{} {}", request.method(), request.uri().path());
+    log(format_args!("{} {}", request.method(), request.uri().path()));
     sleep(Duration::from_secs(1)).await;
     Ok(Response::new(Full::from("Hello, World!\n")))
 }
@@ -103,7 +110,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
         match listener.accept().await {
             Ok((stream, _peer)) => return stream,
             Err(error) => {
-                eprintln!("accept failed: {error}");
+                log(format_args!("accept failed: {error}"));
                 sleep(Duration::from_millis(100)).await;
             }
         }
@@ -123,7 +130,9 @@ fn watchdog() -> io::Result<()> {
             signal.await;
             sleep(DRAIN_DEADLINE + GRACE).await;
         });
-        writeln!(io::stderr(), "stopped by force: some task does not end").ok();
+        // In a thread, because a write to a full pipe may never end.
+        thread::spawn(|| log("stopped by force: some task does not end"));
+        thread::sleep(Duration::from_millis(50));
         process::exit(1)
     });
     Ok(())
@@ -131,11 +140,11 @@ fn watchdog() -> io::Result<()> {
 
 async fn drain(graceful: GracefulShutdown, mut connections: JoinSet<()>) -> ExitCode {
     if timeout(DRAIN_DEADLINE, graceful.shutdown()).await.is_ok() {
-        println!("stopped: all is done");
+        log("stopped: all is done");
         return ExitCode::SUCCESS;
     }
     timeout(GRACE / 2, connections.shutdown()).await.ok();
-    println!("stopped: some were cut off at the deadline");
+    log("stopped: some were cut off at the deadline");
     ExitCode::FAILURE
 }
 
@@ -146,7 +155,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     watchdog()?;
     let acceptor = tls_acceptor()?;
     let listener = TcpListener::bind(address).await?;
-    println!("listening on https://{}", listener.local_addr()?);
+    log(format_args!("listening on https://{}", listener.local_addr()?));
 
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
@@ -157,7 +166,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
                 let conn = serve(stream, acceptor.clone(), graceful.watcher());
                 connections.spawn(async move {
                     if let Err(error) = conn.await {
-                        eprintln!("connection failed: {error}");
+                        log(format_args!("connection failed: {error}"));
                     }
                 });
             }
@@ -169,11 +178,11 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
 
     drop(listener);
     let second_signal = shutdown_signal()?;
-    println!("stopping");
+    log("stopping");
     tokio::select! {
         exit = drain(graceful, connections) => Ok(exit),
         () = second_signal => {
-            println!("stopped: told twice");
+            log("stopped: told twice");
             process::exit(130)
         }
     }

@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::env;
 use std::error::Error;
+use std::fmt::Display;
 use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -43,6 +44,12 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long accepting pauses after an error.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Prints a line, as on the page about graceful shutdown: `println!` panics when
+/// nobody reads the output any more.
+fn log(line: impl Display) {
+    writeln!(io::stdout(), "{line}").ok();
+}
+
 // ANCHOR: handle
 async fn handle(
     request: Request<Incoming>,
@@ -59,7 +66,7 @@ async fn handle(
 async fn stuck() {
     let work = || thread::sleep(Duration::from_secs(60));
     if let Err(error) = spawn_blocking(work).await {
-        eprintln!("work failed: {error}");
+        log(format_args!("work failed: {error}"));
     }
 }
 // ANCHOR_END: handle
@@ -107,7 +114,7 @@ impl Server {
         let conn = self.graceful.watch(conn);
         self.connections.spawn(async {
             if let Err(error) = conn.await {
-                eprintln!("connection failed: {error}");
+                log(format_args!("connection failed: {error}"));
             }
         });
     }
@@ -126,7 +133,7 @@ impl Server {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _peer)) => self.serve(stream),
                     Err(error) => {
-                        eprintln!("accept failed: {error}");
+                        log(format_args!("accept failed: {error}"));
                         // A pause that does not delay the end.
                         if timeout(ACCEPT_PAUSE, &mut end).await.is_ok() {
                             break;
@@ -182,7 +189,7 @@ fn drop_new_handshakes(listener: &TcpListener) {
             SockFilter::new(0x06, 0, 0, u32::MAX), // no: keep all
         ]);
         if let Err(error) = filter {
-            eprintln!("no socket filter: {error}");
+            log(format_args!("no socket filter: {error}"));
         }
     }
 }
@@ -222,8 +229,9 @@ fn watchdog() -> io::Result<()> {
             signal.await;
             sleep(LAME_DUCK + LINGER + DRAIN_DEADLINE + GRACE).await;
         });
-        // Not `eprintln!`: it panics if nobody reads standard error any more.
-        writeln!(io::stderr(), "stopped by force: some task does not end").ok();
+        // In a thread, because a write to a full pipe may never end.
+        thread::spawn(|| log("stopped by force: some task does not end"));
+        thread::sleep(Duration::from_millis(50));
         process::exit(1)
     });
     Ok(())
@@ -253,7 +261,7 @@ async fn run(
         let address = env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
         listen(&address).await?
     };
-    println!("listening on http://{}", listener.local_addr()?);
+    log(format_args!("listening on http://{}", listener.local_addr()?));
     // ANCHOR_END: inherit
     let mut server = Server::default();
     server.accept_until(signal, &listener).await;
@@ -262,11 +270,11 @@ async fn run(
     let second_signal = shutdown_signal()?;
     tokio::spawn(async {
         second_signal.await;
-        println!("stopped: told twice");
+        log("stopped: told twice");
         process::exit(130)
     });
     server.stopping.store(true, Ordering::Relaxed);
-    println!("stopping: not ready, still accepting");
+    log("stopping: not ready, still accepting");
     // ANCHOR: lame_duck
     server.accept_until(sleep(LAME_DUCK), &listener).await;
     // ANCHOR_END: lame_duck
@@ -283,7 +291,7 @@ async fn run(
         // ANCHOR_END: backlog
     }
     drop(listener);
-    println!("stopping: not accepting");
+    log("stopping: not accepting");
     // ANCHOR_END: close
 
     // ANCHOR: linger
@@ -298,12 +306,12 @@ async fn run(
     // ANCHOR: drain
     let Server { graceful, mut connections, .. } = server;
     if timeout(DRAIN_DEADLINE, graceful.shutdown()).await.is_ok() {
-        println!("stopped: every connection has ended in time");
+        log("stopped: every connection has ended in time");
         return Ok(ExitCode::SUCCESS);
     }
     // A task that never yields does not end: do not wait for it long.
     timeout(GRACE / 2, connections.shutdown()).await.ok();
-    println!("stopped: some connections were cut off at the deadline");
+    log("stopped: some connections were cut off at the deadline");
     Ok(ExitCode::FAILURE)
     // ANCHOR_END: drain
 }
