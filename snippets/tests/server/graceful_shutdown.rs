@@ -549,3 +549,32 @@ async fn select_turns_off_a_branch_whose_pattern_does_not_match() {
         "two connections have come and nobody has accepted them"
     );
 }
+
+/// With a third branch that completes, the one whose pattern did not match is tried again.
+#[tokio::test(start_paused = true)]
+async fn select_turns_the_branch_on_again_when_another_completes() {
+    let mut results = VecDeque::from([Err("too many open files"), Ok(1), Ok(2)]);
+    let mut accept = || {
+        let result = results.pop_front();
+        async move {
+            if let Some(result) = result {
+                result
+            } else {
+                std::future::pending().await
+            }
+        }
+    };
+    let mut ended = VecDeque::from([SECOND]);
+    let mut accepted = Vec::new();
+    let signal = sleep(HOUR);
+    tokio::pin!(signal);
+    loop {
+        let end = ended.pop_front().unwrap_or(2 * HOUR);
+        tokio::select! {
+            Ok(stream) = accept() => accepted.push(stream),
+            () = sleep(end) => {}
+            () = &mut signal => break,
+        }
+    }
+    assert_eq!(accepted, [1, 2]);
+}

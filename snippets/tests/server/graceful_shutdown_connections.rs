@@ -36,6 +36,8 @@ use tokio_rustls::rustls::{DigitallySignedStruct, SignatureScheme};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
+use tokio_util::sync::CancellationToken;
+
 use harness::{LIMIT, Program, assert_prints, page, wait};
 
 // What the two programs do.
@@ -812,6 +814,40 @@ async fn http1_with_a_stalled_upload_ends_with_a_timeout_in_the_handler() {
     let answer = read_all(client).await;
     assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
     assert!(answer.contains("connection: close\r\n"), "{answer}");
+}
+
+/// Why the program puts the whole producer into `select!`: while the client does not read, it waits
+/// in `send_data`.
+#[tokio::test(start_paused = true)]
+async fn a_token_ends_a_producer_that_waits_for_a_client_that_does_not_read() {
+    for covered in [true, false] {
+        let (mut sender, _body) = Channel::<Bytes>::new(1);
+        let stopping = CancellationToken::new();
+        let stop = stopping.clone();
+        let producer = tokio::spawn(async move {
+            if covered {
+                let ticks = async {
+                    while sender.send_data(Bytes::from("tick")).await.is_ok() {
+                        sleep(SECOND).await;
+                    }
+                };
+                tokio::select! {
+                    () = ticks => {}
+                    () = stop.cancelled() => {}
+                }
+                return;
+            }
+            while sender.send_data(Bytes::from("tick")).await.is_ok() {
+                tokio::select! {
+                    () = sleep(SECOND) => {}
+                    () = stop.cancelled() => break,
+                }
+            }
+        });
+        sleep(10 * SECOND).await;
+        stopping.cancel();
+        assert_eq!(timeout(HOUR, producer).await.is_ok(), covered);
+    }
 }
 
 #[tokio::test(start_paused = true)]
