@@ -39,7 +39,7 @@ pub const MAX_STREAMS: u32 = 20;
 /// A request body: its size, the longest pause, and the minimum rate as a whole.
 pub const MAX_BODY: usize = 1024 * 1024;
 pub const BODY_PAUSE: Duration = Duration::from_secs(5);
-pub const BODY_BYTES_PER_SECOND: u64 = 1_000;
+pub const BODY_BYTES_PER_SECOND: u64 = 2_000;
 /// How long the work for one request may take.
 pub const HANDLER: Duration = Duration::from_secs(5);
 /// How long a client may take nothing of what we write.

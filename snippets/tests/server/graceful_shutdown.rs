@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fs;
 use std::future::Future;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, PipeReader};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command};
@@ -174,7 +174,7 @@ fn an_endless_response_is_ended_by_the_deadline() {
 #[test]
 fn a_second_signal_forces_the_exit() {
     let told_twice = page("server/graceful-shutdown")
-        .number("The last branch does, with {}, the status");
+        .number("The last branch exits instead, with {}, the status");
     for (first, second) in [("INT", "INT"), ("TERM", "INT"), ("TERM", "TERM")] {
         let (mut program, mut endless) = busy("/endless");
         program.signal(first);
@@ -311,26 +311,51 @@ impl Drop for Killed {
     }
 }
 
-#[test]
-fn nobody_needs_to_read_the_output() {
+/// The server, the output that it prints, after its first line, and its address.
+fn with_output() -> (Killed, BufReader<PipeReader>, String) {
     let (reader, writer) = io::pipe().unwrap();
     let mut command = Command::new(harness::cargo::program("graceful-shutdown"));
     command.arg("127.0.0.1:0");
     command.stdout(writer.try_clone().unwrap()).stderr(writer);
-    let mut server = Killed(command.spawn().unwrap());
+    let server = Killed(command.spawn().unwrap());
     let mut line = String::new();
     let mut reader = BufReader::new(reader);
     reader.read_line(&mut line).unwrap();
-    drop(reader);
-
     let address = line.trim_end().strip_prefix("listening on http://").unwrap();
-    let mut connection = Connection::new(TcpStream::connect(address).unwrap());
-    connection.get("/");
-    assert_eq!(connection.response().unwrap().text(), "Hello, World!\n");
+    (server, reader, address.to_owned())
+}
+
+fn stop(server: &mut Killed) -> Option<i32> {
     let pid = server.0.id().to_string();
     Command::new("kill").args(["-TERM", &pid]).status().unwrap();
     wait("the end of the server", || server.0.try_wait().unwrap().is_some());
-    assert_eq!(server.0.wait().unwrap().code(), Some(0));
+    server.0.wait().unwrap().code()
+}
+
+#[test]
+fn nobody_needs_to_read_the_output() {
+    let (mut server, reader, address) = with_output();
+    drop(reader);
+    let mut connection = Connection::new(TcpStream::connect(address).unwrap());
+    connection.get("/");
+    assert_eq!(connection.response().unwrap().text(), "Hello, World!\n");
+    assert_eq!(stop(&mut server), Some(0));
+}
+
+/// The pipe is full, so each handler blocks a thread of the runtime while it prints.
+#[test]
+fn a_reader_of_the_output_that_stalls_does_not_keep_the_process() {
+    let (mut server, _reader, address) = with_output();
+    let path = format!("/{}", "x".repeat(8000));
+    let connections: Vec<Connection> = (0..40)
+        .map(|_| {
+            let mut connection = Connection::new(TcpStream::connect(&address).unwrap());
+            connection.get(&path);
+            connection
+        })
+        .collect();
+    assert_eq!(stop(&mut server), Some(1));
+    drop(connections);
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn connections() -> usize {
 }
 
 fn max_age() -> u64 {
-    60 * limits().number("After {} minutes the connection takes no new request")
+    60 * limits().number("After {} minutes an HTTP/1 connection takes no new request")
 }
 
 fn last_responses() -> u64 {
@@ -518,15 +518,15 @@ async fn a_client_that_reads_a_little_now_and_then_is_not_cut_off() {
     assert!(!conn.is_finished());
     // Nor is one that reads nothing while there is nothing to read.
     let (mut client, conn) = start(1024);
-    client
-        .write_all(
-            b"POST /upload HTTP/1.1\r\nhost: x\r\ncontent-length: 60000\r\n\r\n",
-        )
-        .await
-        .unwrap();
+    let piece = vec![b'.'; body_rate() as usize];
+    let head = format!(
+        "POST /upload HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        60 * piece.len()
+    );
+    client.write_all(head.as_bytes()).await.unwrap();
     for _ in 0..60 {
         sleep(Duration::from_secs(1)).await;
-        client.write_all(&[b'.'; 1000]).await.unwrap();
+        client.write_all(&piece).await.unwrap();
     }
     assert!(answer(&mut client).await.contains("200 OK"));
     assert!(!conn.is_finished());
@@ -763,7 +763,7 @@ async fn hyper_limits_the_malformed_requests_of_a_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn hyper_limits_the_headers_of_an_http2_request() {
-    let limit = 1024 * limits().number("headers over {} KiB, HTTP/2") as usize;
+    let limit = 1024 * limits().number("headers a little over {} KiB, HTTP/2") as usize;
     // Each header counts with its name, its value, and 32 bytes.
     for (size, status) in [(limit - 1024, 200), (limit, 431)] {
         let (mut client, _conn) = http2().await;

@@ -308,6 +308,26 @@ impl Defects {
                 .captures_iter(&text)
                 .map(|found| found.get(1).unwrap().as_str())
                 .collect();
+            let of = |pattern| {
+                text.lines().filter_map(move |line: &str| line.split_once(pattern))
+            };
+            let begun: BTreeSet<&str> =
+                of("ANCHOR: ").map(|(_, name)| name.trim()).collect();
+            let ended: BTreeSet<&str> =
+                of("ANCHOR_END: ").map(|(_, name)| name.trim()).collect();
+            for name in begun.symmetric_difference(&ended) {
+                let message = if begun.contains(name) {
+                    format!(
+                        "anchor `{name}` has no end, so a page shows all that follows: add `ANCHOR_END: {name}`"
+                    )
+                } else {
+                    format!("`ANCHOR_END: {name}` ends no anchor: correct the name")
+                };
+                let at = text
+                    .lines()
+                    .position(|line| line.ends_with(&format!(": {name}")));
+                self.add(&path, at.map_or(1, |at| at + 1), message);
+            }
             let known = || {
                 let known: Vec<_> = anchors.iter().copied().collect();
                 if known.is_empty() { "none".to_owned() } else { known.join(", ") }
@@ -479,6 +499,21 @@ impl Defects {
                 self.add(&file, 1, "no page shows this program: include it in a page by {{#rustdoc_include}}, or remove it");
             }
         }
+        for file in files(root, "snippets/tests", "") {
+            let name =
+                file.trim_start_matches("snippets/tests/").trim_end_matches(".rs");
+            let of = |page: &Page| {
+                let page =
+                    page.path.trim_start_matches("src/").trim_end_matches(".md");
+                page.replace('-', "_") == name
+                    || name.starts_with(&format!("{page}/"))
+            };
+            if !file.ends_with(".rs") {
+                self.add(&file, 1, "no test: cargo builds `.rs` files here; rename it, or move it out of snippets/tests");
+            } else if !pages.iter().any(of) {
+                self.add(&file, 1, format!("the book has no page src/{}.md: name the tests of a page like the page", name.replace('_', "-")));
+            }
+        }
         for page in pages {
             for step in page.consoles().iter().flat_map(|console| &console.steps) {
                 if let Action::Start { bin, .. } = &step.action
@@ -584,7 +619,7 @@ pub fn resolve(page: &str, file: &str) -> String {
     slashed(&path)
 }
 
-/// The files below `root/folder` with this ending, as paths from the root, sorted.
+/// The files below `root/folder` with this ending, or with any if it is empty, as paths from the root, sorted.
 fn files(root: &Path, folder: &str, ending: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![root.join(folder)];
@@ -601,7 +636,9 @@ fn files(root: &Path, folder: &str, ending: &str) -> Vec<String> {
         for path in entries.iter().map(fs::DirEntry::path) {
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == ending) {
+            } else if ending.is_empty()
+                || path.extension().is_some_and(|extension| extension == ending)
+            {
                 found.push(slashed(path.strip_prefix(root).unwrap()));
             }
         }

@@ -3,6 +3,7 @@
 use crate::the_book;
 
 /// What a page says: `page("server/echo")` is `src/server/echo.md`.
+#[track_caller]
 pub fn page(name: &str) -> Prose {
     let path = format!("src/{name}.md");
     let page = the_book().pages.iter().find(|page| page.path == path);
@@ -22,12 +23,14 @@ impl Prose {
     /// # Panics
     ///
     /// If the page says no such thing.
+    #[track_caller]
     pub fn number(&self, sentence: &str) -> u64 {
         let [number] = self.numbers(sentence);
         number
     }
 
     /// The numbers at the `{}` of this sentence.
+    #[track_caller]
     pub fn numbers<const N: usize>(&self, sentence: &str) -> [u64; N] {
         let numbers = self.prose.find(sentence).unwrap_or_else(|| {
             panic!(
@@ -41,6 +44,7 @@ impl Prose {
     }
 
     /// That the page says this, where a test relies on words alone.
+    #[track_caller]
     pub fn says(&self, sentence: &str) {
         self.numbers::<0>(sentence);
     }
