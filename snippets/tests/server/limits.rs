@@ -216,7 +216,7 @@ fn a_steady_client_is_served_however_long_it_takes() {
             let mut size = 0;
             while let Some(chunk) = connection.chunk().unwrap() {
                 size += chunk.len();
-                if start.elapsed() < Duration::from_secs(write_stall() + 4) {
+                if start.elapsed() < Duration::from_secs(write_stall() + 1) {
                     thread::sleep(Duration::from_millis(50));
                 }
             }
@@ -226,7 +226,7 @@ fn a_steady_client_is_served_however_long_it_takes() {
         scope.spawn(move || {
             let mut connection = connect(address);
             let size = 2 * body_rate() / 10;
-            let pieces = 10 * (body_start() + 4);
+            let pieces = 10 * (body_start() + 1);
             connection.send(format!(
                 "POST /upload HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
                 size * pieces
