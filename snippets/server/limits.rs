@@ -31,7 +31,8 @@ pub const MAX_CONNECTIONS: usize = 64;
 pub const FIRST_REQUEST: Duration = Duration::from_secs(10);
 /// HTTP/1: for each head; also how long a connection may be idle.
 pub const HEAD: Duration = Duration::from_secs(5);
-/// HTTP/2: a PING after this long without a frame, and how long its answer may take.
+/// HTTP/2: a PING after this long without a request or its body, and the time
+/// for the answer.
 pub const PING_AFTER: Duration = Duration::from_secs(20);
 pub const PING_ANSWER: Duration = Duration::from_secs(10);
 /// HTTP/2: requests at a time on one connection. Each may hold a body.
