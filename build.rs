@@ -70,11 +70,11 @@ fn modules(folder: &Path, pages: &mut String) -> Result<(), Box<dyn Error>> {
         let name =
             path.file_stem().unwrap_or_default().to_string_lossy().replace('-', "_");
         if path.is_dir() {
-            writeln!(pages, "mod {name} {{")?;
+            writeln!(pages, "pub mod {name} {{")?;
             modules(&path, pages)?;
             pages.push_str("}\n");
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            writeln!(pages, "#[path = {path:?}] mod {name};")?;
+            writeln!(pages, "#[path = {path:?}] pub mod {name};")?;
         }
     }
     Ok(())
