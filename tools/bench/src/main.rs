@@ -5,9 +5,9 @@
 //! clients whose requests take two seconds. After a second it gets SIGTERM. A request is *lost*
 //! when its bytes were written and no whole response came. No client repeats a request.
 //!
-//!     cargo run --release --manifest-path bench/Cargo.toml -- [--runs N] [--storm] [NAME...]
+//!     cargo run --release --manifest-path tools/bench/Cargo.toml -- [--runs N] [--storm] [NAME...]
 //!
-//! With `--write` the table and the plot go to bench/results, from where the book takes them.
+//! With `--write` the table and the plot go to tools/bench/results, from where the book takes them.
 //! `--storm` has 200 clients that connect for each request, not 8.
 
 mod client;
