@@ -2,8 +2,8 @@
 //!
 //! A test is named after the page and the line of its block: `server_echo_line_42` holds
 //! `src/server/echo.md:42` true. Blocks that are the same program (many anchors of one file)
-//! are compiled once, in the name of the first. tests/doctests.rs runs the tests; tests/pages.rs runs
-//! those that are listed here, of the console blocks and of what the pages promise.
+//! are compiled once, in the name of the first. tests/guide runs them, and the
+//! tests that are listed here: of the console blocks, and of what the pages promise.
 
 use std::collections::HashSet;
 use std::error::Error;

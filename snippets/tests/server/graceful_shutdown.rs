@@ -397,10 +397,17 @@ fn under_load_every_request_that_was_begun_is_answered() {
 /// Status 0 does not say that every request was answered.
 #[test]
 fn connections_that_are_not_accepted_are_lost_and_the_status_is_0() {
+    // On a busy machine a server may accept them all before it sees the signal.
+    let lost = (0..20).find(|_| answered_after_a_stop(100) < 100);
+    assert!(lost.is_some(), "20 servers accepted each connection before the signal");
+}
+
+/// The answers to requests that have arrived, with the signal, while the process did not run.
+fn answered_after_a_stop(requests: usize) -> usize {
     let mut program = Program::start("graceful-shutdown");
     // While the process is stopped, the system completes connections and keeps the signal.
     program.signal("STOP");
-    let mut connections: Vec<_> = (0..100).map(|_| program.connect()).collect();
+    let mut connections: Vec<_> = (0..requests).map(|_| program.connect()).collect();
     for connection in &mut connections {
         connection.get("/");
     }
@@ -410,10 +417,10 @@ fn connections_that_are_not_accepted_are_lost_and_the_status_is_0() {
         connections.iter_mut().filter_map(|connection| connection.response().ok());
     let answered = answered.count();
     let (status, printed) = program.wait();
-    assert!(answered < 100, "all were accepted before the signal was seen");
     assert_eq!(printed.iter().filter(|line| *line == "GET /").count(), answered);
     assert_eq!(printed.last().unwrap(), ENDED);
     assert_eq!(status.code(), Some(0));
+    answered
 }
 
 // What hyper and tokio do, and so the reasons for what the program does. The clock of these tests

@@ -3,7 +3,7 @@
 //!
 //! The bytes that a page shows stand in wire/: `NAME.http` where both send the same, `NAME.diff`
 //! where they do not, from the program before to the program after. `SNAPSHOTS=overwrite cargo
-//! test --test pages upgrading` writes them anew.
+//! test upgrading` writes them anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, ErrorKind, Read, Write};

@@ -34,8 +34,9 @@ pub fn run_test(_root: &str, _out: &str, _target: &str, program: &str) {
 }
 
 fn test(program: &str, run: bool) {
-    // libtest names the thread of a test after the test.
-    let test = thread::current().name().unwrap().to_owned();
+    // libtest names the thread of a test after the test and its modules.
+    let test =
+        thread::current().name().unwrap().rsplit("::").next().unwrap().to_owned();
     let _slot = Slot::wait();
     let result = compile(&test, program, run).and_then(|binary| match run {
         true => execute(&binary),

@@ -1,5 +1,5 @@
-//! The book as a whole: its versions are those of Cargo.lock. `SNAPSHOTS=overwrite cargo test
-//! --test book` writes the locked versions into the pages and the README.
+//! The versions of the book are those of Cargo.lock. `SNAPSHOTS=overwrite cargo test versions`
+//! writes the locked versions into the pages and the README.
 
 use std::fs;
 
