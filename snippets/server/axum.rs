@@ -2,9 +2,10 @@
 //! axum's Router, served by hyper, with the limits that `axum::serve` does not set.
 
 use std::env;
-use std::error::Error;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,56 +18,97 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tower_http::timeout::TimeoutLayer;
 
-/// Connections at a time.
+/// Connections at a time. Stay well below `ulimit -n`.
 pub const MAX_CONNECTIONS: usize = 64;
+/// From the connect to the head of the first request.
+pub const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// HTTP/1: for each head; also how long a connection may be idle.
+pub const HEAD: Duration = Duration::from_secs(5);
+/// HTTP/2: a PING after this long without a request or its body.
+pub const PING_AFTER: Duration = Duration::from_secs(20);
+/// How long the work for one request may take.
+pub const HANDLER: Duration = Duration::from_secs(2);
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
 
 // ANCHOR: router
 pub fn router() -> Router {
-    let timeout = TimeoutLayer::with_status_code(
-        StatusCode::SERVICE_UNAVAILABLE,
-        Duration::from_secs(2),
-    );
+    let status = StatusCode::SERVICE_UNAVAILABLE;
     Router::new()
         .route("/", get(async || "Hello, World!\n"))
-        .route("/peer", get(peer))
-        .layer(timeout)
+        .route("/ip", get(ip))
+        .route("/slow", get(async || sleep(Duration::from_secs(3600)).await))
+        .layer(TimeoutLayer::with_status_code(status, HANDLER))
+        .with_state(())
 }
 
-async fn peer(ConnectInfo(peer): ConnectInfo<SocketAddr>) -> String {
-    format!("you are {}\n", peer.ip())
+async fn ip(ConnectInfo(peer): ConnectInfo<SocketAddr>) -> String {
+    format!("your address is {}\n", peer.ip())
 }
 // ANCHOR_END: router
 
 // ANCHOR: builder
 pub fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(5));
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_interval(PING_AFTER)
         .enable_connect_protocol();
     builder
 }
 // ANCHOR_END: builder
 
+// ANCHOR: serve
+pub async fn serve<T>(
+    stream: T,
+    peer: SocketAddr,
+    router: Router,
+) -> Result<(), Error>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let begun = Arc::new(AtomicBool::new(false));
+    let router = TowerToHyperService::new(router);
+    let service = service_fn({
+        let begun = begun.clone();
+        move |mut request: Request<Incoming>| {
+            begun.store(true, Relaxed);
+            request.extensions_mut().insert(ConnectInfo(peer));
+            router.call(request)
+        }
+    });
+    let io = TokioIo::new(stream);
+    let builder = builder();
+    let mut conn = pin!(builder.serve_connection_with_upgrades(io, service));
+    // ANCHOR_END: serve
+
+    // ANCHOR: first
+    if let Ok(result) = timeout(FIRST_REQUEST, conn.as_mut()).await {
+        return result;
+    }
+    if !begun.load(Relaxed) {
+        return Err("no request in time".into());
+    }
+    conn.await
+    // ANCHOR_END: first
+}
+
+// ANCHOR: accept
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Error> {
     let address = env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
 
-    // ANCHOR: serve
-    let builder = builder();
-    let router = TowerToHyperService::new(router());
+    let router = router();
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let slot = slots.clone().acquire_owned().await?;
@@ -78,20 +120,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 continue;
             }
         };
-        let (builder, router) = (builder.clone(), router.clone());
+        let router = router.clone();
         tokio::spawn(async move {
-            let service = service_fn(move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(ConnectInfo(peer));
-                router.call(request)
-            });
-            let conn =
-                builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-            if let Err(error) = conn.await {
+            if let Err(error) = serve(stream, peer, router).await {
                 eprintln!("connection from {peer} failed: {error}");
             }
             drop(slot);
         });
     }
-    // ANCHOR_END: serve
 }
+// ANCHOR_END: accept
 // ANCHOR_END: program
