@@ -40,7 +40,7 @@ fn axum() -> Prose {
 }
 
 fn head() -> u64 {
-    axum().number("the head of a request | no time limit | {} seconds")
+    axum().number("the head of an HTTP/1 request | no time limit | {} seconds")
 }
 
 fn first_request() -> u64 {
@@ -74,6 +74,8 @@ fn clients_over_the_cap_wait_for_a_place() {
     first.iter_mut().for_each(ask);
     let mut others: Vec<Connection> = (0..30).map(|_| program.connect()).collect();
     others.iter_mut().for_each(|connection| connection.get("/"));
+    // Meanwhile a server without the cap accepts them.
+    first.iter_mut().for_each(ask);
     drop(first);
     for connection in &mut others {
         assert_eq!(connection.response().unwrap().text(), "Hello, World!\n");
@@ -309,6 +311,22 @@ async fn upgrades_need_the_method_for_upgrades() {
     axum().says(text);
     let error = upgrade(|router| bare(router, false)).await.unwrap_err();
     assert!(error.contains(text), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn http2_clients_may_ask_for_websockets() {
+    let mut stream = start(program::router());
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .unwrap();
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(head[3], 4, "the server sends its settings first");
+    let mut settings = vec![0; usize::from(head[2])];
+    stream.read_exact(&mut settings).await.unwrap();
+    let connect_protocol = [0, 8, 0, 0, 0, 1];
+    assert!(settings.chunks(6).any(|setting| setting == connect_protocol));
 }
 
 #[tokio::test(start_paused = true)]

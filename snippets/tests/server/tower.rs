@@ -1,5 +1,6 @@
 //! What src/server/tower.md promises.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
@@ -18,7 +19,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, sleep};
 use tower::limit::{ConcurrencyLimitLayer, GlobalConcurrencyLimitLayer};
-use tower::{BoxError, Layer, Service, ServiceBuilder, service_fn};
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::timeout::TimeoutLayer;
 
 use harness::{Answer, Connection, Program, Prose, page, wait};
@@ -72,7 +73,7 @@ fn long_bodies_are_compressed_for_clients_that_accept_it() {
     assert_eq!(plain.header("content-encoding"), None);
     assert_eq!(plain.text(), "Hello, World!\n".repeat(5));
     let packed = get(&mut connection, "/long", gzip);
-    assert_eq!(packed.header("content-encoding"), Some("gzip"));
+    assert_eq!(packed.header("content-encoding"), Some("gzip"), "{}", packed.head);
     assert_eq!(packed.body[..2], [0x1f, 0x8b], "gzip begins so");
     assert!(packed.body.len() < plain.body.len());
     let small = get(&mut connection, "/", gzip);
@@ -89,7 +90,7 @@ fn a_panic_is_answered_and_the_connection_goes_on() {
         .response()
         .expect("a panic is answered: is CatchPanicLayer in the stack?");
     assert_eq!(answer.status(), "HTTP/1.1 500 Internal Server Error");
-    assert!(answer.header("x-request-id").is_some());
+    assert!(answer.header("x-request-id").is_some(), "{}", answer.head);
     assert_eq!(get(&mut connection, "/", "").text(), "Hello, World!\n");
 }
 
@@ -97,14 +98,17 @@ fn a_panic_is_answered_and_the_connection_goes_on() {
 fn a_full_server_answers_503_at_once_and_recovers() {
     let program = Program::start("tower");
     let mut probe = program.connect();
-    let mut slow: Vec<Connection> = Vec::new();
+    // Slow requests in batches, of which the newest are kept.
+    let mut slow: VecDeque<Vec<Connection>> = VecDeque::new();
     let mut full = None;
     wait("a server that is full", || {
-        for _ in 0..work() {
+        let batch = (0..work()).map(|_| {
             let mut connection = program.connect();
             connection.get("/slow");
-            slow.push(connection);
-        }
+            connection
+        });
+        slow.push_front(batch.collect());
+        slow.truncate(3);
         let answer = get(&mut probe, "/", "");
         full = answer.status().contains("503").then_some(answer);
         full.is_some()
@@ -112,7 +116,7 @@ fn a_full_server_answers_503_at_once_and_recovers() {
     let full = full.expect("it was full");
     assert_eq!(full.status(), "HTTP/1.1 503 Service Unavailable");
     assert!(full.header("x-request-id").is_some(), "{}", full.head);
-    for mut connection in slow {
+    for mut connection in slow.into_iter().flatten() {
         let answer = connection.response().unwrap();
         assert_eq!(answer.status(), "HTTP/1.1 503 Service Unavailable");
     }
@@ -211,7 +215,8 @@ async fn one_stack_has_one_limit_over_all_connections() {
     let stack = at_work.stack();
     let answers = at_once(vec![stack.clone(); work() + 5]).await;
     assert_eq!(at_work.most(), work(), "the most handlers at once");
-    assert_eq!((count(&answers, 200), count(&answers, 503)), (work(), 5));
+    let (served, refused) = (count(&answers, 200), count(&answers, 503));
+    assert_eq!((served, refused), (work(), 5), "{answers:?}");
     // Those are refused at once.
     assert!(
         answers.iter().all(|(status, after)| *after == u64::from(*status == 200))
@@ -267,7 +272,7 @@ async fn a_handler_that_takes_too_long_is_answered_for_and_dropped() {
     }));
     let answers = at_once(vec![stack]).await;
     assert_eq!(answers, [(StatusCode::SERVICE_UNAVAILABLE, seconds())]);
-    assert_eq!(dropped.load(Relaxed), 1);
+    assert_eq!(dropped.load(Relaxed), 1, "the handler is dropped");
 }
 
 #[tokio::test(start_paused = true)]
@@ -282,9 +287,12 @@ async fn the_time_limit_covers_a_request_body_that_the_handler_reads() {
         .write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhi")
         .await
         .unwrap();
-    let mut status = [0; 12];
-    stream.read_exact(&mut status).await.unwrap();
-    assert_eq!((&status, start.elapsed().as_secs()), (b"HTTP/1.1 503", seconds()));
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert_eq!(start.elapsed().as_secs(), seconds());
+    // The connection has ended, and the answer does not say so.
+    assert!(!answer.contains("connection: close"), "{answer}");
 }
 
 /// A body that never ends.
@@ -318,6 +326,33 @@ async fn a_response_body_takes_no_place_and_has_no_time_limit() {
     let body = bodies[0].1.body_mut().frame();
     let day = Duration::from_secs(86_400);
     assert!(tokio::time::timeout(day, body).await.is_err(), "it goes on");
+}
+
+/// A body with a bug.
+struct Buggy;
+
+impl Body for Buggy {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        panic!("a bug in a body")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_response_body_ends_the_connection() {
+    let stack = program::stack(service_fn(async |_: Request<Incoming>| {
+        Ok::<_, Infallible>(Response::new(Buggy))
+    }));
+    let mut stream = serve(stack);
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(!answer.ends_with("0\r\n\r\n"), "no whole answer: {answer:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -363,11 +398,19 @@ async fn a_time_limit_does_not_cover_the_wait_for_a_place() {
     let one = ConcurrencyLimitLayer::new(1);
     let above =
         ServiceBuilder::new().layer(limit).layer(one.clone()).service_fn(slow);
-    let below = ServiceBuilder::new().layer(one).layer(limit).service_fn(slow);
+    let below =
+        ServiceBuilder::new().layer(one.clone()).layer(limit).service_fn(slow);
     let expected =
         [(StatusCode::SERVICE_UNAVAILABLE, 2), (StatusCode::SERVICE_UNAVAILABLE, 4)];
     assert_eq!(at_once(vec![above.clone(), above]).await, expected);
     assert_eq!(at_once(vec![below.clone(), below]).await, expected);
+    // Above a call that includes the wait it covers both.
+    let limited = ServiceBuilder::new().layer(one).service_fn(slow);
+    let upper = ServiceBuilder::new()
+        .layer(limit)
+        .service_fn(move |request| limited.clone().oneshot(request));
+    let expected = [(StatusCode::SERVICE_UNAVAILABLE, 2); 2];
+    assert_eq!(at_once(vec![upper.clone(), upper]).await, expected);
 }
 
 #[tokio::test(start_paused = true)]
