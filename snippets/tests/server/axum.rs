@@ -1,6 +1,5 @@
 //! What src/server/axum.md promises.
 
-use std::convert::Infallible;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +24,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::limit::{ConcurrencyLimitLayer, GlobalConcurrencyLimitLayer};
 use tower::load_shed::LoadShedLayer;
 use tower::{BoxError, Service, ServiceBuilder};
+
+use crate::server::tower::program as stack;
 
 use harness::{Connection, Program, Prose, page};
 
@@ -261,6 +262,26 @@ async fn a_concurrency_limit_on_routes_must_be_global() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_limit_around_the_router_holds_for_all_routes() {
+    let most = Arc::new(AtomicUsize::new(0));
+    let stack = stack::stack(counting(&most).with_state(()));
+    let mut requests = Vec::new();
+    for path in ["/a", "/b"].repeat(stack::WORK) {
+        let (client, server) = duplex(64 * 1024);
+        let service = TowerToHyperService::new(stack.clone());
+        tokio::spawn(async move {
+            let builder = program::builder();
+            builder.serve_connection(TokioIo::new(server), service).await.ok();
+        });
+        requests.push(tokio::spawn(ask(client, path)));
+    }
+    for request in requests {
+        request.await.unwrap();
+    }
+    assert_eq!(most.load(Relaxed), stack::WORK);
+}
+
+#[tokio::test(start_paused = true)]
 async fn errors_of_layers_become_responses() {
     let most = Arc::new(AtomicUsize::new(0));
     let layers = ServiceBuilder::new()
@@ -345,12 +366,4 @@ async fn axum_stops_when_the_last_connection_has_ended_however_long_it_takes() {
     assert!(timeout(DAY, &mut serve).await.is_err(), "the request is still there");
     drop(client);
     timeout(DAY, serve).await.expect("without connections it ends").unwrap().unwrap();
-}
-
-/// The router takes bodies of any type, as the page says.
-#[allow(dead_code)]
-fn takes_any_body(
-    router: Router,
-) -> impl Service<hyper::Request<Empty<Bytes>>, Error = Infallible> {
-    router
 }

@@ -27,7 +27,7 @@ use harness::{Answer, Connection, Program, Prose, page, wait};
 /// The program itself, for tests on an in-memory connection with a clock that they move.
 #[allow(dead_code)]
 #[path = "../../server/tower.rs"]
-mod program;
+pub mod program;
 
 fn tower() -> Prose {
     page("server/tower")
