@@ -67,14 +67,11 @@ pub fn builder() -> auto::Builder<TokioExecutor> {
 // ANCHOR_END: builder
 
 // ANCHOR: serve
-pub async fn serve<T>(
-    stream: T,
+pub async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     peer: SocketAddr,
     router: Router,
-) -> Result<(), Error>
-where
-    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+) -> Result<(), Error> {
     let begun = Arc::new(AtomicBool::new(false));
     let router = TowerToHyperService::new(router);
     let service = service_fn({
@@ -101,13 +98,13 @@ where
     // ANCHOR_END: first
 }
 
-// ANCHOR: accept
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let address = env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
 
+    // ANCHOR: accept
     let router = router();
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -128,6 +125,6 @@ async fn main() -> Result<(), Error> {
             drop(slot);
         });
     }
+    // ANCHOR_END: accept
 }
-// ANCHOR_END: accept
 // ANCHOR_END: program

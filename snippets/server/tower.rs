@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 use tower::limit::ConcurrencyLimitLayer;
 use tower::load_shed::{LoadShedLayer, error::Overloaded};
@@ -39,7 +39,7 @@ pub type Stack =
     BoxCloneService<Request<Incoming>, Response<ResponseBody>, Infallible>;
 // ANCHOR_END: types
 
-// ANCHOR: stack
+// ANCHOR: lower
 pub fn stack<S, B>(service: S) -> Stack
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
@@ -56,6 +56,9 @@ where
         ))
         .layer(CatchPanicLayer::new())
         .service(service);
+    // ANCHOR_END: lower
+
+    // ANCHOR: upper
     ServiceBuilder::new()
         .boxed_clone()
         .map_response(|response: Response<_>| response.map(ResponseBody::new))
@@ -64,7 +67,7 @@ where
         .layer(CompressionLayer::new())
         .service_fn(move |request| answer(limited.clone().oneshot(request)))
 }
-// ANCHOR_END: stack
+// ANCHOR_END: upper
 
 // ANCHOR: answer
 async fn answer<B: Default>(
@@ -103,13 +106,26 @@ async fn handle(
     Ok(Response::new(Full::from(text)))
 }
 
+// ANCHOR: serve
+async fn serve(stream: TcpStream, service: Stack) {
+    let io = TokioIo::new(stream);
+    let conn = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(5))
+        .serve_connection(io, TowerToHyperService::new(service));
+    if let Err(error) = conn.await {
+        eprintln!("connection failed: {error}");
+    }
+}
+// ANCHOR_END: serve
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let address = env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
 
-    // ANCHOR: serve
+    // ANCHOR: accept
     let service = stack(service_fn(handle));
     loop {
         let (stream, _peer) = match listener.accept().await {
@@ -120,19 +136,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 continue;
             }
         };
-        let conn = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(Duration::from_secs(5))
-            .serve_connection(
-                TokioIo::new(stream),
-                TowerToHyperService::new(service.clone()),
-            );
-        tokio::spawn(async move {
-            if let Err(error) = conn.await {
-                eprintln!("connection failed: {error}");
-            }
-        });
+        tokio::spawn(serve(stream, service.clone()));
     }
-    // ANCHOR_END: serve
+    // ANCHOR_END: accept
 }
 // ANCHOR_END: program

@@ -257,6 +257,7 @@ async fn a_concurrency_limit_on_routes_must_be_global() {
     assert_eq!(most(|router| each(router).with_state(()), own).await, 2, "a route");
     assert_eq!(most(each, own).await, 6, "a request");
     assert_eq!(most(each, axums).await, 6, "a route of a connection");
+    assert_eq!(most(|router| each(router).with_state(()), axums).await, 2, "a route");
     assert_eq!(most(global, own).await, 1, "global");
     assert_eq!(most(global, axums).await, 1, "global");
 }
