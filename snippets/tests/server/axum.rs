@@ -348,7 +348,10 @@ async fn http2_clients_may_ask_for_websockets() {
     let mut settings = vec![0; usize::from(head[2])];
     stream.read_exact(&mut settings).await.unwrap();
     let connect_protocol = [0, 8, 0, 0, 0, 1];
-    assert!(settings.chunks(6).any(|setting| setting == connect_protocol));
+    assert!(
+        settings.chunks(6).any(|setting| setting == connect_protocol),
+        "the settings allow extended CONNECT: {settings:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,9 +12,9 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, sleep};
@@ -90,7 +90,11 @@ fn a_panic_is_answered_and_the_connection_goes_on() {
         .response()
         .expect("a panic is answered: is CatchPanicLayer in the stack?");
     assert_eq!(answer.status(), "HTTP/1.1 500 Internal Server Error");
-    assert!(answer.header("x-request-id").is_some(), "{}", answer.head);
+    assert!(
+        answer.header("x-request-id").is_some(),
+        "no request id in {}",
+        answer.head
+    );
     assert_eq!(get(&mut connection, "/", "").text(), "Hello, World!\n");
 }
 
@@ -115,7 +119,7 @@ fn a_full_server_answers_503_at_once_and_recovers() {
     });
     let full = full.expect("it was full");
     assert_eq!(full.status(), "HTTP/1.1 503 Service Unavailable");
-    assert!(full.header("x-request-id").is_some(), "{}", full.head);
+    assert!(full.header("x-request-id").is_some(), "no request id in {}", full.head);
     for mut connection in slow.into_iter().flatten() {
         let answer = connection.response().unwrap();
         assert_eq!(answer.status(), "HTTP/1.1 503 Service Unavailable");
@@ -423,6 +427,34 @@ async fn an_error_of_the_service_closes_the_connection_without_an_answer() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert_eq!(answer, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_the_service_resets_its_http2_stream_alone() {
+    let service =
+        service_fn(async |request: Request<Incoming>| match request.uri().path() {
+            "/fail" => Err(io::Error::other("overloaded")),
+            _ => Ok(Response::new(Empty::<Bytes>::new())),
+        });
+    let (client, server) = duplex(64 * 1024);
+    let conn = http2::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(server), TowerToHyperService::new(service));
+    tokio::spawn(async move { conn.await.ok() });
+    let (mut client, conn) = hyper::client::conn::http2::handshake(
+        TokioExecutor::new(),
+        TokioIo::new(client),
+    )
+    .await
+    .unwrap();
+    tokio::spawn(conn);
+    let request = |path: &str| {
+        let uri = format!("http://x{path}");
+        Request::get(uri).body(Empty::<Bytes>::new()).unwrap()
+    };
+    let error = client.send_request(request("/fail")).await.unwrap_err();
+    let reset = std::error::Error::source(&error).unwrap().to_string();
+    assert!(reset.contains("stream error"), "{reset}");
+    assert_eq!(client.send_request(request("/")).await.unwrap().status(), 200);
 }
 
 #[tokio::test(start_paused = true)]
