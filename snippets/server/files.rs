@@ -318,6 +318,8 @@ async fn main() -> Result<(), BoxError> {
                 continue;
             }
         };
+        // Else the end of a file can wait until the client has confirmed the rest.
+        stream.set_nodelay(true).ok();
         let root = root.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| {
