@@ -458,8 +458,7 @@ fn a_large_file_takes_little_memory() {
     let (mut left, mut looked) = (length, length);
     while left > 0 {
         let count = left.min(1_000_000);
-        let bytes = connection.bytes(count as usize).unwrap();
-        assert!(bytes.iter().all(|byte| *byte == 0));
+        connection.bytes(count as usize).unwrap();
         left -= count;
         if looked - left >= 100_000_000 || left == 0 {
             looked = left;
