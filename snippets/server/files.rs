@@ -64,7 +64,7 @@ fn refuse(status: StatusCode) -> Response<Body> {
 }
 
 // ANCHOR: name
-/// The name of a file below the root. None for a path that names no such file.
+/// The name of a file below the root, or None if the path is no such name.
 fn name(path: &str) -> Option<String> {
     let mut names = Vec::new();
     for part in path.strip_prefix('/')?.split('/') {
@@ -133,7 +133,7 @@ impl Found {
             if !tags(headers, IF_MATCH).any(|tag| tag == "*" || tag == self.etag) {
                 return Some(StatusCode::PRECONDITION_FAILED);
             }
-        } else if date(IF_UNMODIFIED_SINCE).is_some_and(|date| date < self.modified) {
+        } else if date(IF_UNMODIFIED_SINCE).is_some_and(|d| d < self.modified) {
             return Some(StatusCode::PRECONDITION_FAILED);
         }
         let same = if headers.contains_key(IF_NONE_MATCH) {
@@ -141,15 +141,15 @@ impl Found {
                 .map(|tag| tag.strip_prefix("W/").unwrap_or(tag))
                 .any(|tag| tag == "*" || tag == self.etag)
         } else {
-            date(IF_MODIFIED_SINCE).is_some_and(|date| date >= self.modified)
+            date(IF_MODIFIED_SINCE).is_some_and(|d| d >= self.modified)
         };
         same.then_some(StatusCode::NOT_MODIFIED)
     }
     // ANCHOR_END: conditions
 
     // ANCHOR: range
-    /// The bytes that the request asks for: empty if there are none such. None for the
-    /// whole file.
+    /// The bytes that the request asks for, an empty range if there are none such.
+    /// None means the whole file.
     fn range(&self, headers: &HeaderMap) -> Option<Range<u64>> {
         if headers.get(IF_RANGE).is_some_and(|tag| *tag != *self.etag) {
             return None;
@@ -171,7 +171,7 @@ impl Found {
     // ANCHOR_END: range
 }
 
-/// The entity tags of a header, which may be a list and stand on several lines.
+/// The entity tags of a header: a list, perhaps on several lines.
 fn tags(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(name).into_iter();
     lines
@@ -180,13 +180,12 @@ fn tags(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
         .map(str::trim)
 }
 
-/// Digits as a number: the greatest one if they are too many.
+/// The number that these digits are, or the greatest one if it is too large.
 fn number(digits: &str) -> Option<u64> {
     let valid = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     valid.then(|| digits.parse().unwrap_or(u64::MAX))
 }
 
-// ANCHOR: answer
 fn answer(root: &Dir, head: &Parts) -> Result<Response<Body>, BoxError> {
     let Some(name) = name(head.uri.path()) else {
         return Ok(refuse(StatusCode::NOT_FOUND));
@@ -202,9 +201,7 @@ fn answer(root: &Dir, head: &Parts) -> Result<Response<Body>, BoxError> {
     if let Some(status) = found.condition(&head.headers) {
         return Ok(response.status(status).body(empty())?);
     }
-    // ANCHOR_END: answer
 
-    // ANCHOR: part
     let size = found.size;
     let range = found.range(&head.headers).filter(|_| head.method == Method::GET);
     let part = match range {
@@ -221,7 +218,6 @@ fn answer(root: &Dir, head: &Parts) -> Result<Response<Body>, BoxError> {
             part
         }
     };
-    // ANCHOR_END: part
 
     // ANCHOR: body
     let length = part.end - part.start;
@@ -255,7 +251,7 @@ fn never(never: Infallible) -> io::Error {
 // ANCHOR: read
 const PIECE: u64 = 128 * 1024;
 
-/// Reads the next piece: as much as was asked for, or it is an error.
+/// Reads the next piece. Fewer bytes than expected are an error.
 fn read(file: &mut File, rest: u64) -> io::Result<Bytes> {
     let mut piece = vec![0; rest.min(PIECE) as usize];
     file.read_exact(&mut piece).map_err(|error| match error.kind() {
@@ -297,7 +293,6 @@ fn report(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-// ANCHOR: main
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let address = env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
@@ -307,7 +302,6 @@ async fn main() -> Result<(), BoxError> {
     let root = Arc::new(root);
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    // ANCHOR_END: main
 
     loop {
         let (stream, _peer) = match listener.accept().await {
@@ -318,7 +312,7 @@ async fn main() -> Result<(), BoxError> {
                 continue;
             }
         };
-        // Else the end of a file can wait until the client has confirmed the rest.
+        // Otherwise the last bytes of a file may wait for the client's ACK.
         stream.set_nodelay(true).ok();
         let root = root.clone();
         tokio::spawn(async move {

@@ -1,5 +1,5 @@
 //! Copies the programs of the book here, and Zero Downtime once more for each of its steps,
-//! without the lines between the anchors of that step. Files also comes with small pieces. So what is
+//! without the lines between the anchors of that step. Files comes in variants. So what is
 //! measured is what the page shows.
 
 use std::path::Path;
@@ -25,10 +25,22 @@ fn main() {
     write("graceful_shutdown.rs", program("graceful_shutdown.rs").lines().collect());
     let files = program("files.rs");
     write("files.rs", files.lines().collect());
-    let small =
-        files.replace("const PIECE: u64 = 128 * 1024;", "const PIECE: u64 = 4096;");
-    assert_ne!(small, files, "files.rs has no `PIECE`");
-    write("files_4_kib.rs", small.lines().collect());
+    for (name, old, new) in [
+        (
+            "files_4_kib.rs",
+            "const PIECE: u64 = 128 * 1024;",
+            "const PIECE: u64 = 4096;",
+        ),
+        (
+            "files_inline.rs",
+            "spawn_blocking(move || answer(&root, &head)).await",
+            "Ok::<_, io::Error>(answer(&root, &head))",
+        ),
+    ] {
+        let changed = files.replace(old, new);
+        assert_ne!(changed, files, "files.rs has no `{old}`");
+        write(name, changed.lines().collect());
+    }
     let whole = program("zero_downtime.rs");
     write("zero_downtime.rs", whole.lines().collect());
     for step in STEPS {

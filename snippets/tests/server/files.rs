@@ -27,7 +27,7 @@ use harness::{Answer, Connection, Program, page, wait};
 
 use crate::server::hello_world::survives_running_out_of_descriptors;
 
-/// The program, and the folder that it serves. A second argument is what a shell does before.
+/// The program, and the folder that it serves.
 struct Files {
     program: Program,
     folder: TempDir,
@@ -35,7 +35,7 @@ struct Files {
 
 /// Starts the program for this folder.
 fn serve(folder: impl AsRef<OsStr>) -> Program {
-    // The address comes last here, and first in the program.
+    // `Program` puts the address last. The file tells which process to look at.
     let mut command = Command::new("sh");
     command.args(["-c", "echo $$ > \"$1\"/.pid; exec \"$0\" \"$2\" \"$1\""]);
     command.arg(harness::cargo::program("files")).arg(folder);
@@ -214,7 +214,6 @@ fn a_range_in_the_middle_of_a_large_file() {
 #[test]
 fn conditions() {
     let files = Files::start(&[("ten", TEXT)]);
-    // A second ago, so that the file is older than what is asked about.
     let then = SystemTime::now() - Duration::from_secs(100);
     let file = File::options().write(true).open(files.path("ten")).unwrap();
     file.set_times(FileTimes::new().set_modified(then)).unwrap();
@@ -453,6 +452,8 @@ fn a_large_file_takes_little_memory() {
     files.sparse("large", size);
     files.get("/small");
     let before = memory(&files);
+    // This client does not read on, so the server must not read ahead for it.
+    let _stalled = files.begin("/large");
     let (mut connection, length) = files.begin("/large");
     assert_eq!(length, size);
     let (mut left, mut looked) = (length, length);

@@ -29,11 +29,12 @@ const CASES: [Case; 3] = [
 ];
 
 /// The servers, and what the table calls them. The first one is the measure.
-const SERVERS: [(&str, &str); 6] = [
+const SERVERS: [(&str, &str); 7] = [
     ("sendfile off", "nginx, `sendfile off`"),
     ("sendfile on", "nginx, `sendfile on`"),
     ("files", "this page's program"),
-    ("files-4-kib", "the same, `PIECE` of 4&nbsp;KiB"),
+    ("files-inline", "the same, opened without `spawn_blocking`"),
+    ("files-4-kib", "this page's program, `PIECE` of 4&nbsp;KiB"),
     ("reader-stream", "`tokio::fs` and `ReaderStream`"),
     ("reader-stream nagle", "the same, without `set_nodelay`"),
 ];
