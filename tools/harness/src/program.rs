@@ -211,6 +211,17 @@ impl Connection {
         Ok((size > 0).then_some(chunk))
     }
 
+    /// Reads so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// `UnexpectedEof` where the server closes the connection before.
+    pub fn bytes(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        self.0.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Waits until the server closes the connection, and says what it sent before that.
     pub fn rest(&mut self) -> io::Result<String> {
         let mut rest = String::new();
