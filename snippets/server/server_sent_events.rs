@@ -1,0 +1,3 @@
+// ANCHOR: program
+fn main() {}
+// ANCHOR_END: program
