@@ -53,7 +53,7 @@ pub struct History {
     /// How many were discarded: the id before that of `events[0]`.
     discarded: u64,
     /// No event follows these.
-    ended: bool,
+    pub ended: bool,
 }
 
 impl History {

@@ -140,7 +140,10 @@ fn the_producer_ends_when_the_client_leaves() {
         drop(connection);
         wait("the end of the producer", || stats(&mut other).1 == 0);
         let line = program.line();
-        assert!(line.starts_with("connection failed: "), "{line}");
+        let reset = line.contains("Connection reset by peer");
+        let broken = line.contains("error writing a body to connection: Broken pipe");
+        let closed = line.ends_with(LEFT);
+        assert!(reset || broken || closed, "{line}");
     }
 }
 
@@ -496,7 +499,7 @@ async fn over_http2_a_handler_is_dropped_too() {
     let response = tokio::spawn(client.send_request(get()));
     assert!(!dropped.in_time().await, "the handler waits");
     response.abort();
-    assert!(dropped.in_time().await);
+    assert!(dropped.in_time().await, "it goes on although its client has left");
     assert!(!server.is_finished(), "the connection goes on");
 
     // The connection is lost.
@@ -505,7 +508,7 @@ async fn over_http2_a_handler_is_dropped_too() {
     let response = tokio::spawn(client.send_request(get()));
     assert!(!dropped.in_time().await, "the handler waits");
     cable.abort();
-    assert!(dropped.in_time().await);
+    assert!(dropped.in_time().await, "it goes on although its client has left");
     response.await.unwrap().unwrap_err();
 }
 
@@ -542,7 +545,7 @@ async fn a_quiet_stream_is_dropped_when_its_client_leaves() {
     go_on.send(()).await.unwrap();
     assert!(!dropped.in_time().await);
     drop(client);
-    assert!(dropped.in_time().await);
+    assert!(dropped.in_time().await, "it goes on although its client has left");
     let error = conn.await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), LEFT);
     assert!(error.is_incomplete_message());
@@ -553,7 +556,7 @@ async fn a_quiet_stream_is_dropped_when_its_client_leaves() {
     let response = client.send_request(get()).await.unwrap();
     assert!(!dropped.in_time().await);
     drop(response);
-    assert!(dropped.in_time().await);
+    assert!(dropped.in_time().await, "it goes on although its client has left");
     assert!(!server.is_finished());
 }
 
@@ -571,7 +574,7 @@ async fn only_a_write_finds_a_client_that_hyper_does_not_read_from() {
         drop(client);
         assert!(!dropped.in_time().await);
         go_on.send(()).await.unwrap();
-        assert!(dropped.in_time().await);
+        assert!(dropped.in_time().await, "it goes on although its client has left");
     }
 }
 
