@@ -13,11 +13,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use cap_fs_ext::OpenOptionsSyncExt;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
-use http_body_util::channel::{Channel, Sender};
+use futures_util::stream;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Empty, Full};
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use httpdate::HttpDate;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{
     ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
     HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
@@ -30,6 +30,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc::{self, Sender};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -234,9 +235,10 @@ fn answer(root: &Dir, head: &Parts) -> Result<Response<Body>, BoxError> {
     if rest == 0 {
         return Ok(response.body(Full::new(first).map_err(never).boxed())?);
     }
-    let (sender, body) = Channel::new(1);
+    let (sender, mut pieces) = mpsc::channel(1);
     tokio::spawn(send(found.file, first, rest, sender));
-    Ok(response.body(body.boxed())?)
+    let body = StreamBody::new(stream::poll_fn(move |cx| pieces.poll_recv(cx)));
+    Ok(response.body(BodyExt::boxed(body))?)
     // ANCHOR_END: body
 }
 
@@ -270,16 +272,19 @@ async fn send(
     mut file: File,
     mut piece: Bytes,
     mut rest: u64,
-    mut sender: Sender<Bytes, io::Error>,
+    sender: Sender<io::Result<Frame<Bytes>>>,
 ) {
-    while sender.send_data(piece).await.is_ok() && rest > 0 {
+    while sender.send(Ok(Frame::data(piece))).await.is_ok() && rest > 0 {
         let next = spawn_blocking(move || {
             let piece = read(&mut file, rest)?;
             Ok((file, piece))
         });
         match next.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
             Ok(read) => (file, piece) = read,
-            Err(error) => return sender.abort(error),
+            Err(error) => {
+                sender.send(Err(error)).await.ok();
+                return;
+            }
         }
         rest -= piece.len() as u64;
     }

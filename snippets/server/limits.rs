@@ -10,10 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body_util::channel::Channel;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -196,7 +195,7 @@ fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
 async fn handle(request: Request<Bytes>) -> Response<Body> {
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/") => text(StatusCode::OK, "Hello, World!\n"),
-        (&Method::GET, "/download") => Response::new(download()),
+        (&Method::GET, "/download") => Response::new(Download(1024).boxed()),
         (&Method::GET, "/slow") => {
             sleep(Duration::from_secs(3600)).await;
             text(StatusCode::OK, "that took an hour\n")
@@ -208,18 +207,22 @@ async fn handle(request: Request<Bytes>) -> Response<Body> {
     }
 }
 
-/// 64 MiB, made as fast as the client reads.
-fn download() -> Body {
-    let (mut sender, body) = Channel::new(1);
-    tokio::spawn(async move {
-        for _ in 0..1024 {
-            let piece = Bytes::from_static(&[b'.'; 64 * 1024]);
-            if sender.send_data(piece).await.is_err() {
-                return;
-            }
-        }
-    });
-    body.boxed()
+/// A body of so many pieces of 64 KiB, made as fast as the client reads.
+struct Download(usize);
+
+impl hyper::body::Body for Download {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = || Ok(Frame::data(Bytes::from_static(&[b'.'; 64 * 1024])));
+        let left = self.0.checked_sub(1);
+        self.0 = left.unwrap_or(0);
+        Poll::Ready(left.map(|_| piece()))
+    }
 }
 
 // ANCHOR: builder
