@@ -21,10 +21,10 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tokio::net::TcpListener;
-use tokio::time::{sleep, timeout};
+use tokio::time::{error::Elapsed, sleep, timeout};
 
-const MAX_NOTES: usize = 100;
-const MAX_NOTE: usize = 64 * 1024;
+pub const MAX_NOTES: usize = 100;
+pub const MAX_NOTE: usize = 64 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(10);
 
 type Answer = Response<Full<Bytes>>;
@@ -32,7 +32,7 @@ type Answer = Response<Full<Bytes>>;
 // ANCHOR: state
 /// What all requests share.
 #[derive(Default)]
-struct State {
+pub struct State {
     requests: AtomicU64,
     notes: Mutex<BTreeMap<String, Bytes>>,
 }
@@ -157,25 +157,40 @@ fn whoami(peer: Option<&Peer>) -> Answer {
 }
 // ANCHOR_END: whoami
 
+// ANCHOR: read
+/// Why a request was refused, for the log: in the extensions of the response.
+#[derive(Clone)]
+struct Cause(String);
+
 /// The whole body, or the answer to a body that does not come.
 async fn read(body: Incoming) -> Result<Bytes, Answer> {
-    let error = match timeout(BODY_TIME, Limited::new(body, MAX_NOTE).collect()).await
-    {
+    let whole = Limited::new(body, MAX_NOTE).collect();
+    let error = match timeout(BODY_TIME, whole).await {
         Ok(Ok(whole)) => return Ok(whole.to_bytes()),
         Ok(Err(error)) => error,
         Err(late) => late.into(),
     };
-    let status = if error.is::<LengthLimitError>() {
-        StatusCode::PAYLOAD_TOO_LARGE
-    } else if error.is::<tokio::time::error::Elapsed>() {
-        StatusCode::REQUEST_TIMEOUT
+    let (status, message) = if error.is::<LengthLimitError>() {
+        (StatusCode::PAYLOAD_TOO_LARGE, "that note is too long\n")
+    } else if error.is::<Elapsed>() {
+        (StatusCode::REQUEST_TIMEOUT, "that took too long\n")
     } else {
-        StatusCode::BAD_REQUEST
+        (StatusCode::BAD_REQUEST, "the body has no end\n")
     };
-    let mut response = text(status, format!("{error}\n"));
+    let mut response = text(status, message);
     // The rest of the body may still come.
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response.extensions_mut().insert(Cause(report(&*error)));
     Err(response)
+}
+// ANCHOR_END: read
+
+/// An error with its causes.
+fn report(error: &(dyn Error + 'static)) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", report(source)),
+        None => error.to_string(),
+    }
 }
 
 fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
@@ -191,37 +206,21 @@ fn log(line: impl Display) {
     writeln!(io::stdout(), "{line}").ok();
 }
 
-// ANCHOR: access
-/// Writes a line about a request when it is over, however it ends.
-struct Access {
-    peer: SocketAddr,
-    request: String,
-    status: Option<StatusCode>,
-}
-
-impl Drop for Access {
-    fn drop(&mut self) {
-        let Access { peer, request, status } = self;
-        match status {
-            Some(status) => log(format_args!("{peer} {request} {}", status.as_u16())),
-            None => log(format_args!("{peer} {request} dropped")),
-        }
-    }
-}
-// ANCHOR_END: access
-
 // ANCHOR: handle
-async fn handle(
+pub async fn handle(
     state: Arc<State>,
     peer: SocketAddr,
     mut request: Request<Incoming>,
 ) -> Result<Answer, Infallible> {
     state.requests.fetch_add(1, Relaxed);
     request.extensions_mut().insert(Peer(peer));
-    let line = format!("{} {}", request.method(), request.uri().path());
-    let mut access = Access { peer, request: line, status: None };
+    let line = format!("{peer} {} {}", request.method(), request.uri().path());
     let response = route(&state, request).await;
-    access.status = Some(response.status());
+    let status = response.status().as_u16();
+    match response.extensions().get() {
+        Some(Cause(cause)) => log(format_args!("{line} {status}: {cause}")),
+        None => log(format_args!("{line} {status}")),
+    }
     Ok(response)
 }
 // ANCHOR_END: handle
@@ -259,7 +258,7 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
                 .header_read_timeout(Duration::from_secs(5))
                 .serve_connection(TokioIo::new(stream), service);
             if let Err(error) = conn.await {
-                log(format_args!("{peer} connection failed: {error}"));
+                log(format_args!("{peer} connection failed: {}", report(&error)));
             }
         });
     }
