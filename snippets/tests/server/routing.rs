@@ -116,13 +116,12 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
 }
 
-/// The frames of the answer to HEAD over HTTP/2: of each its type, and its payload.
-#[tokio::test]
-async fn over_http2_the_answer_to_head_has_a_body() {
+/// The answer to HEAD over HTTP/2: its data, empty if it has none.
+async fn head_over_http2(response: fn() -> Response<Full<Bytes>>) -> Vec<u8> {
     let (mut client, server) = duplex(64 * 1024);
-    tokio::spawn(async {
-        let service = service_fn(async |_: Request<Incoming>| {
-            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello")))
+    tokio::spawn(async move {
+        let service = service_fn(move |_: Request<Incoming>| async move {
+            Ok::<_, Infallible>(response())
         });
         let io = TokioIo::new(server);
         http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await
@@ -136,20 +135,43 @@ async fn over_http2_the_answer_to_head_has_a_body() {
         frame(headers, end_headers | end_stream, 1, fields),
     ];
     client.write_all(&bytes.concat()).await.unwrap();
-    let data = timeout(LIMIT, async {
+    let mut data = Vec::new();
+    let whole = async {
         loop {
             let mut head = [0; 9];
             client.read_exact(&mut head).await.unwrap();
             let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
             let mut payload = vec![0; length as usize];
             client.read_exact(&mut payload).await.unwrap();
-            // On this stream: the first frame of data, or whatever ends it.
-            if head[8] == 1 && (head[3] == 0 || head[4] & end_stream != 0) {
-                return (head[3], payload);
+            let (kind, flags, stream) = (head[3], head[4], head[8]);
+            if stream == 1 {
+                assert!(
+                    kind <= headers,
+                    "data or headers, not a frame of type {kind}"
+                );
+                if kind == 0 {
+                    data.extend(payload);
+                }
+                if flags & end_stream != 0 {
+                    return;
+                }
             }
         }
-    });
-    assert_eq!(data.await.unwrap(), (0, b"hello".to_vec()), "hyper has changed");
+    };
+    timeout(LIMIT, whole).await.expect("the answer ends");
+    data
+}
+
+#[tokio::test]
+async fn over_http2_the_answer_to_head_has_the_body_that_the_service_returns() {
+    let data = head_over_http2(|| Response::new("hello".into())).await;
+    assert_eq!(data, b"hello", "hyper leaves it out now: change the page");
+    let empty = || {
+        let length = ("content-length", "5");
+        let response = Response::builder().header(length.0, length.1);
+        response.body(Full::default()).unwrap()
+    };
+    assert_eq!(head_over_http2(empty).await, b"");
 }
 
 #[test]
@@ -254,8 +276,8 @@ fn each_of_many_parallel_requests_is_counted() {
     let program = Program::start("routing");
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
-            scope.spawn(|| {
-                let mut connection = program.connect();
+            let mut connection = program.connect();
+            scope.spawn(move || {
                 let one = "GET /whoami HTTP/1.1\r\nhost: x\r\n\r\n";
                 connection.send(one.repeat(REQUESTS));
                 for _ in 0..REQUESTS {
@@ -302,25 +324,18 @@ fn the_handler_and_the_log_know_the_address_of_the_client() {
 #[test]
 fn a_client_that_vanishes_in_its_upload_is_logged_with_the_cause() {
     let program = Program::start("routing");
-    for (framing, start, causes) in [
-        (
-            "content-length: 10",
-            "hi",
-            ["end of file before message length reached", ""],
-        ),
+    for (framing, start, cause) in [
+        ("content-length: 10", "hi", "end of file before message length reached"),
         (
             "transfer-encoding: chunked",
             "2\r\nhi\r\n",
-            ["unexpected EOF during chunk size line", ""],
+            "unexpected EOF during chunk size line",
         ),
         // It has not read the 100 Continue, so its side resets the connection.
         (
             "expect: 100-continue\r\ncontent-length: 10",
             "",
-            [
-                "end of file before message length reached",
-                "Connection reset by peer (os error 104)",
-            ],
+            "Connection reset by peer",
         ),
     ] {
         let stream = TcpStream::connect(program.address).unwrap();
@@ -335,14 +350,11 @@ fn a_client_that_vanishes_in_its_upload_is_logged_with_the_cause() {
             stream.peek(&mut [0]).unwrap();
         }
         drop((connection, stream));
-        let line = program.line();
         let expected = format!(
-            "{peer} PUT /notes/a 400: error reading a body from connection: "
+            "{peer} PUT /notes/a 400: error reading a body from connection: {cause}"
         );
-        let cause = line.strip_prefix(&expected).unwrap_or_else(|| {
-            panic!("the log names the client and the cause, not: {line}")
-        });
-        assert!(causes.contains(&cause), "{line}");
+        let line = program.line();
+        assert!(line.starts_with(&expected), "not {expected}, but {line}");
         // The connection may fail as well, when the answer cannot be written.
         let answer = get(&program, "/notes/a");
         assert_eq!(answer.status(), "HTTP/1.1 404 Not Found", "nothing is stored");
