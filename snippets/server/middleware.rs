@@ -314,7 +314,7 @@ async fn handle(
 ) -> Result<Response<BoxBody<Bytes, Infallible>>, io::Error> {
     let body = match request.uri().path() {
         "/download" => download().boxed(),
-        "/fail" => return Err(io::Error::other("the disk is on fire")),
+        "/fail" => return Err(io::Error::other("the database does not answer")),
         "/panic" => panic!("index out of range"),
         "/slow" => {
             sleep(Duration::from_secs(3600)).await;
