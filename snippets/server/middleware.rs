@@ -32,8 +32,8 @@ const REQUEST_TIME: Duration = Duration::from_secs(2);
 const REQUESTS_AT_A_TIME: usize = 100;
 
 // ANCHOR: types
-type BoxError = Box<dyn Error + Send + Sync>;
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub type BoxError = Box<dyn Error + Send + Sync>;
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 // ANCHOR_END: types
 
 // ANCHOR: time_limit
@@ -96,7 +96,6 @@ pub struct CatchPanic<S> {
     pub inner: S,
 }
 
-// ANCHOR: catch_panic
 impl<S, B> Service<Request<B>> for CatchPanic<S>
 where
     S: Service<Request<B>, Error: Into<BoxError>, Future: Send + 'static>,
@@ -105,6 +104,7 @@ where
     type Error = BoxError;
     type Future = BoxFuture<Result<S::Response, BoxError>>;
 
+    // ANCHOR: catch_panic
     fn call(&self, request: Request<B>) -> Self::Future {
         let called = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
         Box::pin(async move {
@@ -119,8 +119,8 @@ where
             .await
         })
     }
+    // ANCHOR_END: catch_panic
 }
-// ANCHOR_END: catch_panic
 
 fn panicked(panic: Box<dyn Any + Send>) -> BoxError {
     let text = panic.downcast_ref::<&str>().copied();

@@ -157,7 +157,6 @@ fn whoami(peer: Option<&Peer>) -> Answer {
 }
 // ANCHOR_END: whoami
 
-// ANCHOR: read
 /// Why a request was refused, for the log: in the extensions of the response.
 #[derive(Clone)]
 struct Cause(String);
@@ -177,13 +176,14 @@ async fn read(body: Incoming) -> Result<Bytes, Answer> {
     } else {
         (StatusCode::BAD_REQUEST, "the body has no end\n")
     };
+    // ANCHOR: cause
     let mut response = text(status, message);
     // The rest of the body may still come.
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response.extensions_mut().insert(Cause(report(&*error)));
     Err(response)
+    // ANCHOR_END: cause
 }
-// ANCHOR_END: read
 
 /// An error with its causes.
 fn report(error: &(dyn Error + 'static)) -> String {

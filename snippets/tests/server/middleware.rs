@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Full};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::client;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
@@ -179,13 +179,20 @@ async fn without_the_layer_http1_closes_and_http2_resets_the_stream() {
 
 #[tokio::test]
 async fn a_panic_before_the_future_is_caught_too() {
-    let inner = service_fn(|_: Request<Empty<Bytes>>| {
-        let ready: Ready<Result<Response<Full<Bytes>>, Infallible>> =
-            panic!("{}", "in call");
-        #[allow(unreachable_code)]
-        ready
-    });
-    let service = program::CatchPanic { inner };
+    type Answer = Ready<Result<Response<Full<Bytes>>, Infallible>>;
+    let inner =
+        service_fn(|_: Request<Empty<Bytes>>| -> Answer { panic!("{}", "in call") });
+    let service: Box<
+        dyn Service<
+                Request<Empty<Bytes>>,
+                Response = Response<Full<Bytes>>,
+                Error = program::BoxError,
+                Future = program::BoxFuture<
+                    Result<Response<Full<Bytes>>, program::BoxError>,
+                >,
+            > + Send
+            + Sync,
+    > = Box::new(program::CatchPanic { inner });
     let error = service.call(get("/")).await.expect_err("an error");
     assert_eq!(error.to_string(), "the handler panicked: in call");
 }
@@ -234,7 +241,8 @@ async fn the_time_limit_ends_with_the_head() {
 async fn a_panic_in_a_body_is_not_caught() {
     let (mut client, server) = duplex(1024);
     let inner = service_fn(async |_: Request<Incoming>| {
-        let body = Full::<Bytes>::from("x").map_frame(|_| panic!("in the body"));
+        let body = Full::<Bytes>::from("x")
+            .map_frame(|_| -> Frame<Bytes> { panic!("in the body") });
         Ok::<_, Infallible>(Response::new(body))
     });
     let service = program::CatchPanic { inner };
@@ -332,7 +340,8 @@ fn the_log_notices_a_handler_that_is_dropped() {
     assert_eq!(answer, b"");
 }
 
-#[tokio::test]
+// Several threads: the client works on while the test waits for a line.
+#[tokio::test(flavor = "multi_thread")]
 async fn the_log_notices_a_stream_that_is_reset() {
     let program = Program::start("middleware");
     let stream = tokio::net::TcpStream::connect(program.address).await.unwrap();
@@ -371,7 +380,9 @@ async fn a_service_is_called_again_before_it_has_answered() {
     let both = both.map(tokio::spawn);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(calls.load(Relaxed), 2);
-    both.map(|request| request.abort());
+    for request in both {
+        request.abort();
+    }
 }
 
 #[test]
