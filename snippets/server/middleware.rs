@@ -275,7 +275,6 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Logged<B> {
 }
 // ANCHOR_END: logged
 
-// ANCHOR: request_id
 /// Gives each request a number, and tells it to the client.
 pub struct RequestId<S> {
     pub inner: S,
@@ -294,6 +293,7 @@ where
     type Error = S::Error;
     type Future = BoxFuture<Result<Self::Response, S::Error>>;
 
+    // ANCHOR: request_id
     fn call(&self, mut request: Request<B>) -> Self::Future {
         let id = self.last.fetch_add(1, Relaxed) + 1;
         request.extensions_mut().insert(Id(id));
@@ -305,8 +305,8 @@ where
             Ok(response)
         })
     }
+    // ANCHOR_END: request_id
 }
-// ANCHOR_END: request_id
 
 // ANCHOR: handle
 async fn handle(

@@ -52,10 +52,9 @@ fn line(program: &Program) -> String {
 fn numbers(line: &str) -> [u64; 3] {
     let words: Vec<_> = line.split([' ', ',']).collect();
     let before = |unit: &str, nth: usize| {
-        let at = words.iter().enumerate().filter(|(_, word)| **word == unit).nth(nth);
-        words[at.unwrap_or_else(|| panic!("no {unit} in {line}")).0 - 1]
-            .parse()
-            .unwrap()
+        let mut at = (0..words.len()).filter(|at| words[*at] == unit);
+        let at = at.nth(nth).unwrap_or_else(|| panic!("no {unit} in {line}"));
+        words[at - 1].parse().unwrap()
     };
     [before("ms", 0), before("bytes", 0), before("ms", 1)]
 }
@@ -63,7 +62,6 @@ fn numbers(line: &str) -> [u64; 3] {
 #[test]
 fn each_response_has_an_id_and_one_line_with_the_cause() {
     let program = Program::start("middleware");
-    let mut connection = program.connect();
     let mut id = 0;
     for (path, status, cause) in [
         ("/", "HTTP/1.1 200 OK", ""),
@@ -72,9 +70,13 @@ fn each_response_has_an_id_and_one_line_with_the_cause() {
         ("/", "HTTP/1.1 200 OK", ""),
     ] {
         id += 1;
+        // Each on a connection of its own: they have one service together.
+        let mut connection = program.connect();
         connection.get(path);
         let answer = connection.response().unwrap();
         assert_eq!(answer.status(), status, "{path}");
+        let length = answer.header("content-length");
+        assert_eq!(length, Some(&*answer.body.len().to_string()), "{path}");
         assert_eq!(answer.header("x-request-id"), Some(&*id.to_string()), "{path}");
         let text = answer.text();
         assert!(cause.is_empty() || !text.contains(&cause[2..10]), "{path}: {text}");
@@ -177,22 +179,25 @@ async fn without_the_layer_http1_closes_and_http2_resets_the_stream() {
     assert_eq!(client.send_request(get("/")).await.unwrap().status(), 200);
 }
 
+/// A service of which only the types of its requests and responses are known.
+type Boxed = Box<
+    dyn Service<
+            Request<Empty<Bytes>>,
+            Response = Response<Full<Bytes>>,
+            Error = program::BoxError,
+            Future = program::BoxFuture<
+                Result<Response<Full<Bytes>>, program::BoxError>,
+            >,
+        > + Send
+        + Sync,
+>;
+
 #[tokio::test]
 async fn a_panic_before_the_future_is_caught_too() {
     type Answer = Ready<Result<Response<Full<Bytes>>, Infallible>>;
     let inner =
         service_fn(|_: Request<Empty<Bytes>>| -> Answer { panic!("{}", "in call") });
-    let service: Box<
-        dyn Service<
-                Request<Empty<Bytes>>,
-                Response = Response<Full<Bytes>>,
-                Error = program::BoxError,
-                Future = program::BoxFuture<
-                    Result<Response<Full<Bytes>>, program::BoxError>,
-                >,
-            > + Send
-            + Sync,
-    > = Box::new(program::CatchPanic { inner });
+    let service: Boxed = Box::new(program::CatchPanic { inner });
     let error = service.call(get("/")).await.expect_err("an error");
     assert_eq!(error.to_string(), "the handler panicked: in call");
 }
