@@ -1,5 +1,6 @@
 //! Copies the programs of the book here, and Zero Downtime once more for each of its steps,
-//! without the lines between the anchors of that step. So what is measured is what the page shows.
+//! without the lines between the anchors of that step. Files comes in variants. So what is
+//! measured is what the page shows.
 
 use std::path::Path;
 use std::{env, fs};
@@ -9,7 +10,8 @@ const STEPS: [&str; 5] =
     ["header", "lame_duck", "backlog", "no_handshakes", "linger"];
 
 fn main() {
-    let snippets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../snippets/server");
+    let snippets =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../snippets/server");
     println!("cargo::rerun-if-changed={}", snippets.display());
     let out = env::var("OUT_DIR").unwrap();
     let program = |name: &str| fs::read_to_string(snippets.join(name)).unwrap();
@@ -21,6 +23,24 @@ fn main() {
     };
 
     write("graceful_shutdown.rs", program("graceful_shutdown.rs").lines().collect());
+    let files = program("files.rs");
+    write("files.rs", files.lines().collect());
+    for (name, old, new) in [
+        (
+            "files_4_kib.rs",
+            "const PIECE: u64 = 128 * 1024;",
+            "const PIECE: u64 = 4096;",
+        ),
+        (
+            "files_inline.rs",
+            "spawn_blocking(move || answer(&root, &head)).await",
+            "Ok::<_, io::Error>(answer(&root, &head))",
+        ),
+    ] {
+        let changed = files.replace(old, new);
+        assert_ne!(changed, files, "files.rs has no `{old}`");
+        write(name, changed.lines().collect());
+    }
     let whole = program("zero_downtime.rs");
     write("zero_downtime.rs", whole.lines().collect());
     for step in STEPS {

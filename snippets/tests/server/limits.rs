@@ -30,7 +30,7 @@ use harness::{Connection, LIMIT, Program, Prose, page};
 #[path = "../../server/limits.rs"]
 mod program;
 
-const PREFACE: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const PREFACE: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 const UNREAD: &str = "the client does not read";
 
@@ -315,7 +315,7 @@ fn start(buffer: usize) -> (DuplexStream, JoinHandle<Result<(), String>>) {
 }
 
 /// Waits for the end of a connection: after how many seconds it came, and why.
-async fn end(conn: JoinHandle<Result<(), String>>) -> (u64, Result<(), String>) {
+pub async fn end(conn: JoinHandle<Result<(), String>>) -> (u64, Result<(), String>) {
     let start = time::Instant::now();
     let end = timeout(Duration::from_secs(86_400), conn).await;
     (start.elapsed().as_secs(), end.expect("the connection ends").unwrap())
@@ -326,7 +326,7 @@ fn error(seconds: u64, text: &str) -> (u64, Result<(), String>) {
 }
 
 /// The head of an answer, and as much of its body as came with it.
-async fn answer(client: &mut DuplexStream) -> String {
+pub async fn answer(client: &mut DuplexStream) -> String {
     let mut bytes = [0; 4096];
     let count = client.read(&mut bytes).await.unwrap();
     String::from_utf8_lossy(&bytes[..count]).into_owned()
@@ -573,7 +573,7 @@ async fn http2() -> (Client, JoinHandle<Result<(), String>>) {
     (client, conn)
 }
 
-fn get(path: &str) -> Request<Empty<Bytes>> {
+pub fn get(path: &str) -> Request<Empty<Bytes>> {
     Request::get(format!("http://x{path}")).body(Empty::new()).unwrap()
 }
 
@@ -613,7 +613,7 @@ async fn over_http2_too_the_limits_are_answered() {
 }
 
 /// An HTTP/2 frame.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
     frame.extend([kind, flags]);
     frame.extend(stream.to_be_bytes());
@@ -621,19 +621,19 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const REFUSED_STREAM: u32 = 7;
-const ENHANCE_YOUR_CALM: u32 = 11;
-const END_HEADERS_AND_STREAM: u8 = 5;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const GOAWAY: u8 = 7;
+pub const REFUSED_STREAM: u32 = 7;
+pub const ENHANCE_YOUR_CALM: u32 = 11;
+pub const END_HEADERS_AND_STREAM: u8 = 5;
 
 /// GET /slow over http, authority x.
 const SLOW: &[u8] = b"\x82\x86\x04\x05/slow\x41\x01x";
 
 /// Reads a frame: its type, its stream and its payload.
-async fn read_frame(
+pub async fn read_frame(
     client: &mut (impl AsyncRead + Unpin),
 ) -> io::Result<(u8, u32, Vec<u8>)> {
     let mut head = [0; 9];
@@ -644,13 +644,13 @@ async fn read_frame(
     Ok((head[3], u32::from_be_bytes(head[5..].try_into().unwrap()), payload))
 }
 
-fn code(bytes: &[u8]) -> u32 {
+pub fn code(bytes: &[u8]) -> u32 {
     u32::from_be_bytes(bytes[..4].try_into().unwrap())
 }
 
 /// Sends these frames, a second after each other, on an HTTP/2 connection. The code of the GOAWAY that
 /// ends it, None if it goes on; and those of the RST_STREAM frames before that.
-async fn goaway(
+pub async fn goaway(
     client: DuplexStream,
     frames: Vec<Vec<u8>>,
 ) -> (Option<u32>, Vec<u32>) {
@@ -679,26 +679,26 @@ async fn goaway(
 }
 
 /// The frames of so many requests in one write, the first of which is `from`.
-fn requests(from: u32, count: u32, frames: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
+pub fn requests(from: u32, count: u32, frames: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
     (from..from + count).flat_map(|n| frames(2 * n + 1)).collect()
 }
 
-fn slow(stream: u32) -> Vec<u8> {
+pub fn slow(stream: u32) -> Vec<u8> {
     frame(HEADERS, END_HEADERS_AND_STREAM, stream, SLOW)
 }
 
-fn slow_and_reset(stream: u32) -> Vec<u8> {
+pub fn slow_and_reset(stream: u32) -> Vec<u8> {
     [slow(stream), frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat()
 }
 
 /// A `connection` header is malformed in HTTP/2.
-fn malformed(stream: u32) -> Vec<u8> {
+pub fn malformed(stream: u32) -> Vec<u8> {
     let headers = b"\x82\x86\x84\x41\x01x\x00\x0aconnection\x05close";
     frame(HEADERS, END_HEADERS_AND_STREAM, stream, headers)
 }
 
 /// What comes of these frames on a connection with hyper's defaults.
-async fn by_default(frames: Vec<Vec<u8>>) -> (Option<u32>, Vec<u32>) {
+pub async fn by_default(frames: Vec<Vec<u8>>) -> (Option<u32>, Vec<u32>) {
     let (client, _conn) = bare(with_timers());
     goaway(client, frames).await
 }
@@ -725,12 +725,7 @@ async fn an_http2_client_that_is_gone_is_found_by_its_missing_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_streams_of_a_connection_are_limited() {
-    let max = limits().number("over {} requests at a time, HTTP/2") as u32;
-    assert_eq!(by_default(vec![requests(0, max, slow)]).await, (None, vec![]));
-    let refused = (None, vec![REFUSED_STREAM]);
-    assert_eq!(by_default(vec![requests(0, max + 1, slow)]).await, refused);
-
+async fn the_requests_of_a_connection_are_limited() {
     let max = limits().number("the program allows only {} requests at a time") as u32;
     for (count, refused) in [(max, vec![]), (max + 1, vec![REFUSED_STREAM])] {
         let (client, conn) = start(1024 * 1024);
@@ -742,70 +737,10 @@ async fn the_streams_of_a_connection_are_limited() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn hyper_limits_a_burst_of_resets_and_not_their_number() {
-    let max = limits().number("over {} requests reset in one burst, HTTP/2") as u32;
-    assert_eq!(by_default(vec![requests(0, max, slow_and_reset)]).await.0, None);
-    let more = vec![requests(0, max + 1, slow_and_reset)];
-    assert_eq!(by_default(more).await.0, Some(ENHANCE_YOUR_CALM));
-    let paced = (0..100).map(|n| requests(5 * n, 5, slow_and_reset)).collect();
-    assert_eq!(by_default(paced).await.0, None);
-}
-
-#[tokio::test(start_paused = true)]
-async fn hyper_limits_the_malformed_requests_of_a_connection() {
-    let max = limits().number("over {} malformed requests, HTTP/2") as u32;
-    let (end, resets) = by_default(vec![requests(0, max, malformed)]).await;
-    assert_eq!((end, resets.len()), (None, max as usize));
-    let more = vec![requests(0, max + 1, malformed)];
-    assert_eq!(by_default(more).await.0, Some(ENHANCE_YOUR_CALM));
-}
-
-#[tokio::test(start_paused = true)]
-async fn hyper_limits_the_headers_of_an_http2_request() {
-    let limit = 1024 * limits().number("headers a little over {} KiB, HTTP/2") as usize;
-    // Each header counts with its name, its value, and 32 bytes.
-    for (size, status) in [(limit - 1024, 200), (limit, 431)] {
-        let (mut client, _conn) = http2().await;
-        let mut request = get("/");
-        request.headers_mut().insert("x", ".".repeat(size).parse().unwrap());
-        assert_eq!(client.send_request(request).await.unwrap().status(), status);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn hyper_limits_the_head_of_an_http1_request() {
-    let headers = limits().number("over {} headers, HTTP/1") as usize;
-    let size = 1000 * limits().number("a head of {} kB, HTTP/1") as usize;
-    let head = |lines: &str| format!("GET / HTTP/1.1\r\n{lines}\r\n");
-    for (head, status) in [
-        (head(&"a: b\r\n".repeat(headers)), "200 OK"),
-        (
-            head(&"a: b\r\n".repeat(headers + 1)),
-            "431 Request Header Fields Too Large",
-        ),
-        (
-            head(&format!("a: {}\r\n", "b".repeat(size))),
-            "431 Request Header Fields Too Large",
-        ),
-    ] {
-        let (mut client, conn) = start(1024 * 1024);
-        client.write_all(head.as_bytes()).await.unwrap();
-        let answer = answer(&mut client).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
-        let too_large =
-            status.starts_with('4').then_some("message head is too large");
-        let (_, end) = end(conn).await;
-        if let Some(text) = too_large {
-            assert_eq!(end, Err(text.to_owned()));
-        }
-    }
-}
-
 // What hyper does by itself.
 
 /// Serves a connection as `auto` does with timers and nothing else.
-fn bare(
+pub fn bare(
     builder: auto::Builder<TokioExecutor>,
 ) -> (DuplexStream, JoinHandle<Result<(), String>>) {
     let (client, server) = duplex(1024 * 1024);
@@ -824,7 +759,7 @@ fn bare(
     (client, conn)
 }
 
-fn with_timers() -> auto::Builder<TokioExecutor> {
+pub fn with_timers() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new());
     builder.http2().timer(TokioTimer::new());

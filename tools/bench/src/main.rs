@@ -7,10 +7,15 @@
 //!
 //!     cargo run --release --manifest-path tools/bench/Cargo.toml -- [--runs N] [--storm] [NAME...]
 //!
+//! How fast files are sent is another matter, see src/files.rs:
+//!
+//!     cargo run --release --manifest-path tools/bench/Cargo.toml -- files [--runs N]
+//!
 //! With `--write` the table and the plot go to tools/bench/results, from where the book takes them.
 //! `--storm` has 200 clients that connect for each request, not 8.
 
 mod client;
+mod files;
 mod plot;
 mod server;
 
@@ -91,6 +96,7 @@ fn main() {
     let mut runs = 10;
     let mut load = LOAD;
     let mut write = false;
+    let mut files = false;
     let mut names = Vec::new();
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -101,9 +107,13 @@ fn main() {
             }
             "--storm" => load = STORM,
             "--write" => write = true,
+            "files" => files = true,
             name if ROWS.iter().any(|row| row.name == name) => names.push(argument),
             other => usage(&format!("there is no server and no option `{other}`")),
         }
+    }
+    if files {
+        return files::measure(runs, write);
     }
     // The storm is about the last moments of one server.
     let rows = ROWS
@@ -136,7 +146,9 @@ fn main() {
         let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
         fs::create_dir_all(&results).unwrap();
         fs::write(results.join("load.md"), table).unwrap();
-        fs::write(results.join("environment.md"), environment()).unwrap();
+        let crates = ["hyper", "hyper-util", "tokio", "axum", "actix-web"];
+        let environment = environment(&crates, &["go", "nginx"]);
+        fs::write(results.join("environment.md"), environment).unwrap();
         let plotted = rows.iter().zip(&sums).filter(|(row, _)| row.plotted);
         let panels: Vec<_> = plotted.map(|(row, sum)| (row.what, sum)).collect();
         fs::write(results.join("load.svg"), plot::svg(&panels)).unwrap();
@@ -220,7 +232,7 @@ fn table(rows: &[&Row], sums: &[Sum], load: Load) -> String {
 }
 
 /// When, on what, with which versions.
-fn environment() -> String {
+fn environment(crates: &[&str], peers: &[&str]) -> String {
     let output = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output().ok()?;
         let text = [output.stdout, output.stderr].concat();
@@ -251,13 +263,15 @@ fn environment() -> String {
             thread::available_parallelism().unwrap()
         ),
     ];
-    parts.extend(["hyper", "hyper-util", "tokio", "axum", "actix-web"].map(locked));
-    parts.extend(
-        output("go", &["version"]).map(|v| v.replace("go version go", "Go ")),
-    );
-    parts.extend(
-        output("nginx", &["-v"])
-            .map(|v| v.replace("nginx version: nginx/", "nginx ")),
-    );
+    parts.extend(crates.iter().map(|name| locked(name)));
+    for peer in peers {
+        parts.extend(match *peer {
+            "go" => {
+                output("go", &["version"]).map(|v| v.replace("go version go", "Go "))
+            }
+            _ => output(peer, &["-v"])
+                .map(|v| v.replace("nginx version: nginx/", "nginx ")),
+        });
+    }
     parts.join("; ") + ".\n"
 }

@@ -67,7 +67,7 @@ impl Server {
                 let (behind, address) =
                     listen(Command::new(program("kill")).arg(address));
                 server.behind = Some(behind);
-                nginx(address)
+                nginx_before(address)
             }
             _ => server.instance(address),
         };
@@ -121,13 +121,13 @@ impl Drop for Server {
     }
 }
 
-fn kill(signal: &str, child: &Child) {
+pub fn kill(signal: &str, child: &Child) {
     let pid = child.id().to_string();
     assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
 }
 
 /// A program of this package, which cargo has built beside this one.
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     let path = env::current_exe().unwrap().with_file_name(name);
     assert!(
         path.exists(),
@@ -138,7 +138,7 @@ fn program(name: &str) -> PathBuf {
 }
 
 /// Starts a server that prints where it listens.
-fn listen(command: &mut Command) -> (Child, SocketAddr) {
+pub fn listen(command: &mut Command) -> (Child, SocketAddr) {
     let mut child =
         command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -165,7 +165,18 @@ fn go() -> PathBuf {
 }
 
 /// Starts nginx in front of the server at `behind`.
-fn nginx(behind: SocketAddr) -> (Child, SocketAddr) {
+fn nginx_before(behind: SocketAddr) -> (Child, SocketAddr) {
+    nginx(&format!(
+        "upstream behind {{ server {behind}; keepalive 128; }}
+    server {{
+        listen ADDRESS;
+        location / {{ proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection \"\"; }}
+    }}"
+    ))
+}
+
+/// Starts nginx with this configuration of its servers, on a free port in place of `ADDRESS`.
+pub fn nginx(servers: &str) -> (Child, SocketAddr) {
     // nginx cannot choose a free port.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let folder = env::temp_dir().join(format!("bench-nginx-{}", std::process::id()));
@@ -177,15 +188,12 @@ http {{
     access_log off;
     client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
     uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
-    upstream behind {{ server {behind}; keepalive 128; }}
-    server {{
-        listen {address};
-        location / {{ proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection \"\"; }}
-    }}
+    {servers}
 }}\n",
-        folder = folder.display()
+        folder = folder.display(),
+        servers = servers.replace("ADDRESS", &address.to_string()),
     );
-    let file = folder.join("nginx.conf");
+    let file = folder.join(format!("{}.conf", address.port()));
     fs::write(&file, configuration).unwrap();
     let child = Command::new("nginx")
         .arg("-c")

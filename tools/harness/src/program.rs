@@ -59,6 +59,11 @@ impl Program {
         })
     }
 
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether the program has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
@@ -209,6 +214,17 @@ impl Connection {
         self.0.read_exact(&mut chunk)?;
         chunk.truncate(size);
         Ok((size > 0).then_some(chunk))
+    }
+
+    /// Reads so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// `UnexpectedEof` where the server closes the connection before.
+    pub fn bytes(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        self.0.read_exact(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// Waits until the server closes the connection, and says what it sent before that.

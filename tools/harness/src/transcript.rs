@@ -2,8 +2,8 @@
 //! what the page shows.
 //!
 //! A page is written for `127.0.0.1:3000`; here its programs listen on a free port, and the
-//! addresses are exchanged in what is typed and in what is printed. The value of a `date` header
-//! is the only thing that may differ. `SNAPSHOTS=overwrite cargo test transcripts` writes into
+//! addresses are exchanged in what is typed and in what is printed. The values of the headers that
+//! say when may differ: `date`, and of a file `last-modified` and `etag`. `SNAPSHOTS=overwrite cargo test transcripts` writes into
 //! the pages what the programs print today.
 
 use std::process::{Child, Command, Stdio};
@@ -61,7 +61,8 @@ fn execute(page: &Page) {
     for (line, count, mut output) in printed {
         let shown = line - 1..line - 1 + count;
         for (printed, shown) in output.iter_mut().zip(&lines[shown.clone()]) {
-            if printed.starts_with("date: ") && shown.starts_with("date: ") {
+            let when = ["date: ", "last-modified: ", "etag: "];
+            if when.iter().any(|h| printed.starts_with(h) && shown.starts_with(h)) {
                 printed.clone_from(shown);
             }
         }

@@ -1,0 +1,1 @@
+include!(concat!(env!("OUT_DIR"), "/files_4_kib.rs"));
