@@ -218,10 +218,10 @@ impl hyper::body::Body for Download {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let piece = || Ok(Frame::data(Bytes::from_static(&[b'.'; 64 * 1024])));
-        let left = self.0.checked_sub(1);
-        self.0 = left.unwrap_or(0);
-        Poll::Ready(left.map(|_| piece()))
+        let Some(left) = self.0.checked_sub(1) else { return Poll::Ready(None) };
+        self.0 = left;
+        let piece = Bytes::from_static(&[b'.'; 64 * 1024]);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 }
 

@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body_util::channel::Channel;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
@@ -313,7 +312,7 @@ async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<BoxBody<Bytes, Infallible>>, io::Error> {
     let body = match request.uri().path() {
-        "/download" => download().boxed(),
+        "/download" => Download(512).boxed(),
         "/fail" => return Err(io::Error::other("the database does not answer")),
         "/panic" => panic!("index out of range"),
         "/slow" => {
@@ -326,18 +325,22 @@ async fn handle(
 }
 // ANCHOR_END: handle
 
-/// 32 MiB, made as fast as the client reads.
-fn download() -> Channel<Bytes, Infallible> {
-    let (mut sender, body) = Channel::new(1);
-    tokio::spawn(async move {
-        for _ in 0..512 {
-            let piece = Bytes::from_static(&[b'.'; 64 * 1024]);
-            if sender.send_data(piece).await.is_err() {
-                return;
-            }
-        }
-    });
-    body
+/// A body of so many pieces of 64 KiB, made as fast as the client reads.
+struct Download(usize);
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Some(left) = self.0.checked_sub(1) else { return Poll::Ready(None) };
+        self.0 = left;
+        let piece = Bytes::from_static(&[b'.'; 64 * 1024]);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
 }
 
 // ANCHOR: stack
