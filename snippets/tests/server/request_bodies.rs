@@ -2,20 +2,19 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Full, StreamBody};
-use hyper::body::{Bytes, Frame, Incoming};
+use http_body_util::channel::Channel;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use harness::{Answer, Connection, Program};
@@ -151,7 +150,8 @@ fn a_client_that_still_sends_gets_its_413() {
     let (piece, count) = (vec![b'.'; 1024 * 1024], 48);
     let sized = sized("/uploads", "", count * piece.len()).into_bytes();
     let chunked = head("/uploads", "transfer-encoding: chunked\r\n").into_bytes();
-    let chunk = [format!("{:x}\r\n", piece.len()).as_bytes(), &piece, b"\r\n"].concat();
+    let chunk =
+        [format!("{:x}\r\n", piece.len()).as_bytes(), &piece, b"\r\n"].concat();
     for (head, piece) in [(sized, piece), (chunked, chunk)] {
         let mut stream = TcpStream::connect(program.address).unwrap();
         let mut connection = Connection::new(stream.try_clone().unwrap());
@@ -171,7 +171,8 @@ fn a_client_that_still_sends_gets_its_413() {
 fn an_upload_is_counted_and_its_trailers_are_read() {
     let program = Program::start("request-bodies");
     let body = vec![b'.'; program::MAX_UPLOAD];
-    let answer = ask(&program, [sized("/uploads", "", body.len()).into(), body].concat());
+    let answer =
+        ask(&program, [sized("/uploads", "", body.len()).into(), body].concat());
     assert_eq!(answer.text(), format!("{} bytes\n", program::MAX_UPLOAD));
     let trailers = "checksum: 42\r\n";
     let answer = ask(&program, chunked("/uploads", "", &[b"hi", b"!"], trailers));
@@ -189,7 +190,10 @@ fn hyper_sends_100_continue_when_the_body_is_read_and_not_before() {
     assert_eq!(connection.response().unwrap().text(), TEA);
 
     // Nobody reads these.
-    assert_too_large(&ask(&program, sized("/orders", &expect, program::MAX_JSON + 1)));
+    assert_too_large(&ask(
+        &program,
+        sized("/orders", &expect, program::MAX_JSON + 1),
+    ));
     let answer = ask(&program, sized("/orders", "expect: 100-continue\r\n", 2));
     assert_eq!(answer.status(), "HTTP/1.1 415 Unsupported Media Type");
 }
@@ -198,7 +202,10 @@ fn hyper_sends_100_continue_when_the_body_is_read_and_not_before() {
 fn an_upload_that_breaks_off_leaves_a_line_in_the_log() {
     let program = Program::start("request-bodies");
     for (request, reason) in [
-        (sized("/uploads", "", 10) + "hi", "end of file before message length reached"),
+        (
+            sized("/uploads", "", 10) + "hi",
+            "end of file before message length reached",
+        ),
         (
             head("/uploads", "transfer-encoding: chunked\r\n") + "2\r\nhi\r\n",
             "unexpected EOF during chunk size line",
@@ -333,12 +340,12 @@ async fn a_client_that_closes_is_not_waited_for() {
 
 // What hyper does by itself.
 
-/// Serves a connection with a service that does not read the body, and sends it these pieces, each when
-/// the server has nothing else to do. All that it answers until it closes, or waits.
+/// Sends these pieces, each when the server has done its work, to a service that does not read the body.
+/// The heads of its answers, and whether it closes.
 async fn unread(pieces: &[&[u8]]) -> (String, bool) {
     let (mut client, server) = duplex(1024 * 1024);
     let service = service_fn(async |_: Request<Incoming>| {
-        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("ok")))
+        Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
     });
     let conn = http1::Builder::new().serve_connection(TokioIo::new(server), service);
     let conn = tokio::spawn(conn);
@@ -346,58 +353,201 @@ async fn unread(pieces: &[&[u8]]) -> (String, bool) {
         client.write_all(piece).await.ok();
         sleep(Duration::from_millis(1)).await;
     }
-    let mut answers = String::new();
-    let closed = timeout(Duration::from_secs(1), client.read_to_string(&mut answers));
-    let closed = closed.await.is_ok();
+    let closed = conn.is_finished();
     conn.abort();
-    (answers, closed)
+    (rest(&mut client).await, closed)
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+/// Asserts what comes of a request whose body nobody reads, and of the one that follows it.
+async fn assert_unread(request: Vec<u8>, rest: &[u8], lives_on: bool) {
+    let (answers, closed) = unread(&[&request, rest, GET]).await;
+    let what =
+        String::from_utf8_lossy(&request[..request.len().min(100)]).into_owned();
+    assert_eq!(closed, !lives_on, "{what}");
+    let expected = if lives_on { 2 } else { 1 };
+    assert_eq!(answers.matches("HTTP/1.1 200 OK\r\n").count(), expected, "{what}");
+    assert!(!answers.contains("connection: close"), "{answers}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn probe_unread() {
-    let get = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".as_slice();
-    for pieces in [
-        vec![(sized("/", "", 4) + "body").into_bytes(), get.to_vec()],
-        vec![sized("/", "", 4).into_bytes(), b"body".to_vec(), get.to_vec()],
-        vec![(sized("/", "", 400000) + &"x".repeat(400000)).into_bytes(), get.to_vec()],
-        vec![chunked("/", "", &[b"body"], ""), get.to_vec()],
-        vec![chunked("/", "", &[], ""), get.to_vec()],
-        vec![(sized("/", "expect: 100-continue\r\n", 4) + "body").into_bytes(), get.to_vec()],
-        vec![sized("/", "expect: 100-continue\r\n", 4).into_bytes(), get.to_vec()],
+async fn the_rest_of_an_unread_body_is_discarded_if_it_is_there_and_small() {
+    assert_unread((sized("/", "", 4) + "body").into(), b"", true).await;
+    assert_unread(chunked("/", "", &[b"body"], ""), b"", true).await;
+    let expect = "expect: 100-continue\r\n";
+    assert_unread((sized("/", expect, 4) + "body").into(), b"", true).await;
+
+    let large = ".".repeat(400_000);
+    assert_unread((sized("/", "", large.len()) + &large).into(), b"", false).await;
+    assert_unread(sized("/", "", 4).into(), b"body", false).await;
+    assert_unread(sized("/", expect, 4).into(), b"body", false).await;
+}
+
+/// How a connection ends whose client sends this and then goes. What the handler got, if it was called.
+async fn broken(bytes: Vec<u8>) -> (Result<(), hyper::Error>, Option<Got>) {
+    let (mut client, server) = duplex(1024);
+    client.write_all(&bytes).await.unwrap();
+    let got = Arc::new(Mutex::new(None));
+    let service = service_fn(|request: Request<Incoming>| {
+        let got = got.clone();
+        async move {
+            *got.lock().unwrap() = Some(Got::Dropped);
+            match request.into_body().collect().await {
+                Ok(_) => sleep(Duration::from_secs(60)).await,
+                Err(error) => *got.lock().unwrap() = Some(Got::Error(error)),
+            }
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        }
+    });
+    let conn = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+    let leaves = async {
+        sleep(Duration::from_millis(1)).await;
+        drop(client);
+    };
+    let start = Instant::now();
+    let (result, ()) = tokio::join!(conn, leaves);
+    assert!(start.elapsed() < Duration::from_secs(60), "the handler goes on");
+    (result, got.lock().unwrap().take())
+}
+
+#[derive(Debug)]
+enum Got {
+    Error(hyper::Error),
+    /// It was called, and did not end.
+    Dropped,
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_goes_in_the_body_gives_the_handler_an_error() {
+    for (body, reason) in [
+        (sized("/", "", 4) + "bo", "end of file before message length reached"),
+        (
+            head("/", "transfer-encoding: chunked\r\n") + "4\r\nbody\r\n",
+            "unexpected EOF during chunk size line",
+        ),
     ] {
-        let pieces: Vec<&[u8]> = pieces.iter().map(|p| &p[..]).collect();
-        println!("{:?}\n   {:?}", String::from_utf8_lossy(&pieces[0][..100.min(pieces[0].len())]), unread(&pieces).await);
+        let (result, got) = broken(body.into()).await;
+        // The answer may find nobody.
+        assert!(result.is_ok() || result.is_err_and(|error| !error.is_timeout()));
+        let Some(Got::Error(error)) = got else { panic!("{got:?}") };
+        let text = format!("error reading a body from connection: {reason}");
+        assert_eq!(program::report(&error), text);
+        let io = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
+        assert_eq!(io.kind(), io::ErrorKind::UnexpectedEof);
+        let says_yes = [
+            error.is_parse(),
+            error.is_user(),
+            error.is_canceled(),
+            error.is_closed(),
+            error.is_incomplete_message(),
+            error.is_body_write_aborted(),
+            error.is_shutdown(),
+            error.is_timeout(),
+        ];
+        assert!(!says_yes.contains(&true), "{says_yes:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn probe_broken() {
-    for (bytes, what) in [
-        (b"POST / HTTP/1.1\r\nhost: x\r\n".to_vec(), "head"),
-        ((sized("/", "", 4) + "bo").into_bytes(), "body"),
-        (b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbo".to_vec(), "chunk"),
-        (b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n".to_vec(), "chunks"),
-        (b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nhello".to_vec(), "nonsense"),
-        ((sized("/", "", 4) + "body").into_bytes(), "whole"),
-    ] {
-        let (mut client, server) = duplex(1024);
-        client.write_all(&bytes).await.unwrap();
-        let service = service_fn(async |request: Request<Incoming>| {
-            struct D; impl Drop for D { fn drop(&mut self) { println!("  handler dropped"); } }
-            let d = D;
-            match request.into_body().collect().await {
-                Ok(_) => { sleep(Duration::from_secs(60)).await; }
-                Err(e) => println!("  handler: {} | parse {} user {} canceled {} closed {} inc {} abort {} shut {} timeout {} {:?}", program::report(&e), e.is_parse(), e.is_user(), e.is_canceled(), e.is_closed(), e.is_incomplete_message(), e.is_body_write_aborted(), e.is_shutdown(), e.is_timeout(), e),
-            }
-            std::mem::forget(d);
-            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("ok")))
+async fn a_client_that_goes_before_or_after_its_body_ends_the_connection() {
+    let (result, got) = broken(b"POST / HTTP/1.1\r\nhost: x\r\n".into()).await;
+    assert!(result.unwrap_err().is_incomplete_message());
+    assert!(got.is_none(), "the handler is not called");
+    let (result, got) = broken((sized("/", "", 4) + "body").into()).await;
+    let error = result.unwrap_err();
+    assert!(error.is_incomplete_message());
+    assert_eq!(error.to_string(), "connection closed before message completed");
+    assert!(matches!(got, Some(Got::Dropped)), "{got:?}");
+}
+
+/// Nothing looks at the socket before the handler asks for more of the body.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_does_not_read_does_not_notice() {
+    let (mut client, server) = duplex(1024);
+    client.write_all((sized("/", "", 4) + "bo").as_bytes()).await.unwrap();
+    let service = service_fn(async |request: Request<Incoming>| {
+        let mut body = request.into_body();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "bo");
+        sleep(Duration::from_secs(60)).await;
+        body.frame().await.unwrap().map(|_| Response::new(Empty::<Bytes>::new()))
+    });
+    let conn = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+    let leaves = async {
+        sleep(Duration::from_millis(1)).await;
+        drop(client);
+    };
+    let start = Instant::now();
+    let (result, ()) = tokio::join!(conn, leaves);
+    assert_eq!(start.elapsed().as_secs(), 60);
+    assert!(
+        result.unwrap_err().is_user(),
+        "the service returns the error of the body"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_shorter_than_it_says_is_a_body_write_that_is_aborted() {
+    let (mut client, server) = duplex(1024);
+    client.write_all(GET).await.unwrap();
+    let service = service_fn(async |_: Request<Incoming>| {
+        let body = Full::<Bytes>::from("hi").map_frame(|frame| frame);
+        Response::builder().header("content-length", 10).body(body)
+    });
+    let conn = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+    let error = conn.await.unwrap_err();
+    assert!(error.is_body_write_aborted());
+    let text = "user body write aborted: early end, expected 8 more bytes";
+    assert_eq!(program::report(&error), text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn max_buf_size_is_no_limit_for_a_body() {
+    let (mut client, server) = duplex(64 * 1024);
+    let service = service_fn(async |request: Request<Incoming>| {
+        let size = request.into_body().collect().await?.to_bytes().len();
+        Ok::<_, hyper::Error>(Response::new(Full::<Bytes>::from(size.to_string())))
+    });
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(8192).keep_alive(false);
+    let conn = builder.serve_connection(TokioIo::new(server), service);
+    let conn = tokio::spawn(conn);
+    let request = sized("/", "", 1_000_000) + &".".repeat(1_000_000);
+    client.write_all(request.as_bytes()).await.unwrap();
+    let answer = rest(&mut client).await;
+    assert!(answer.ends_with("\r\n\r\n1000000"), "{answer}");
+    conn.await.unwrap().unwrap();
+}
+
+/// Over HTTP/2 the client gets its answer, and may use the connection for others.
+#[tokio::test(start_paused = true)]
+async fn over_http2_only_the_stream_of_an_unread_body_ends() {
+    let (client, server) = duplex(64 * 1024);
+    let service = service_fn(async |_: Request<Incoming>| {
+        let mut response = Response::new(Empty::<Bytes>::new());
+        *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+        Ok::<_, Infallible>(response)
+    });
+    let conn = http2::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(server), service);
+    tokio::spawn(conn);
+    let (mut client, driver) = hyper::client::conn::http2::handshake(
+        TokioExecutor::new(),
+        TokioIo::new(client),
+    )
+    .await
+    .unwrap();
+    tokio::spawn(driver);
+    for _ in 0..2 {
+        // An upload that goes on for ever.
+        let (mut sender, body) = Channel::<Bytes>::new(1);
+        let upload = tokio::spawn(async move {
+            let piece = Bytes::from_static(&[b'.'; 16 * 1024]);
+            while sender.send_data(piece.clone()).await.is_ok() {}
         });
-        println!("{what}");
-        let conn = http1::Builder::new().serve_connection(TokioIo::new(server), service);
-        let conn = tokio::spawn(conn);
-        sleep(Duration::from_millis(5)).await;
-        client.shutdown().await.unwrap();
-        let answer = rest(&mut client).await;
-        println!("  answer {answer:?} conn {:?}", conn.await.unwrap().map_err(|e| (program::report(&e), e.is_incomplete_message())));
+        let request = Request::post("http://x/").body(body).unwrap();
+        let answer = client.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), 413);
+        timeout(Duration::from_secs(60), upload).await.expect("it ends").unwrap();
     }
 }
