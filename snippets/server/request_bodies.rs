@@ -64,6 +64,7 @@ async fn read(
     let mut body = Limited::new(body, max);
     let start = Instant::now() + PAUSE;
     let (mut size, mut trailers) = (0, HeaderMap::new());
+    // ANCHOR_END: read
     // ANCHOR: frames
     loop {
         let earned = Duration::from_secs(size / BYTES_PER_SECOND);
@@ -83,7 +84,6 @@ async fn read(
     }
     // ANCHOR_END: frames
 }
-// ANCHOR_END: read
 
 // ANCHOR: order
 #[derive(Deserialize, Serialize)]
