@@ -6,9 +6,12 @@ use std::env;
 use std::error::Error;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::{Stream, StreamExt};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -36,6 +39,9 @@ pub const MAX_UPLOAD: usize = 8 * 1024 * 1024;
 /// The longest pause of a client that sends a body, and the minimum rate.
 pub const PAUSE: Duration = Duration::from_secs(5);
 pub const BYTES_PER_SECOND: u64 = 2_000;
+/// For the parts of a multipart upload, and for what precedes the data of each.
+pub const MAX_PARTS: usize = 100;
+pub const MAX_PART_HEAD: usize = 8 * 1024;
 // ANCHOR_END: limits
 
 // ANCHOR: answer
@@ -95,9 +101,12 @@ async fn file(body: Incoming) -> Result<Answer, Refusal> {
     let body = limited(body, MAX_UPLOAD)?.map_err(io::Error::other);
     let mut reader = StreamReader::new(body.into_data_stream());
     // It has no name, and is gone when it is closed.
-    let mut file = File::from_std(spawn_blocking(tempfile::tempfile).await??);
-    let size = tokio::io::copy(&mut reader, &mut file).await?;
-    file.flush().await?;
+    let file = spawn_blocking(tempfile::tempfile).await;
+    let file = file.map_err(io::Error::from).flatten().map_err(Refusal::disk)?;
+    let mut file = File::from_std(file);
+    let copied = tokio::io::copy(&mut reader, &mut file).await;
+    let size = copied.map_err(Refusal::copy)?;
+    file.flush().await.map_err(Refusal::disk)?;
     Ok(text(StatusCode::OK, format!("{size} bytes\n")))
 }
 // ANCHOR_END: file
@@ -106,27 +115,47 @@ async fn file(body: Incoming) -> Result<Answer, Refusal> {
 async fn photos(headers: &HeaderMap, body: Incoming) -> Result<Answer, Refusal> {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let boundary =
-        multer::parse_boundary(value.unwrap_or_default()).map_err(|error| {
-            Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error.to_string())
-        })?;
-    let body = limited(body, MAX_UPLOAD)?.into_data_stream();
+        multer::parse_boundary(value.unwrap_or_default()).map_err(Refusal::media)?;
+    let held = Arc::new(AtomicUsize::new(0));
+    let body = guarded(limited(body, MAX_UPLOAD)?, held.clone());
     let mut form = Multipart::new(body, boundary);
     let mut report = String::new();
-    while let Some(mut field) = form.next_field().await? {
+    for _ in 0..MAX_PARTS {
+        let Some(mut part) = form.next_field().await? else {
+            return Ok(text(StatusCode::OK, report));
+        };
+        held.store(0, Relaxed);
         let mut size = 0;
-        while let Some(piece) = field.chunk().await? {
+        while let Some(piece) = part.chunk().await? {
+            held.store(0, Relaxed);
             size += piece.len();
         }
-        let name = field.name().unwrap_or_default();
+        let name = part.name().unwrap_or_default();
         report += &format!("{name:?}: {size} bytes\n");
     }
-    Ok(text(StatusCode::OK, report))
+    Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "there are too many parts"))
 }
 // ANCHOR_END: photos
 
+// ANCHOR: guarded
+/// Fails if multer takes too much without giving us a piece of data.
+fn guarded(
+    body: Limited<Steady>,
+    held: Arc<AtomicUsize>,
+) -> impl Stream<Item = Result<Bytes, BoxError>> {
+    body.into_data_stream().map(move |piece| {
+        let piece = piece?;
+        match held.fetch_add(piece.len(), Relaxed) {
+            ..MAX_PART_HEAD => Ok(piece),
+            _ => Err("the head of a part is too large".into()),
+        }
+    })
+}
+// ANCHOR_END: guarded
+
 // ANCHOR: steady
 /// A body that fails if the client lets us wait too long.
-struct Steady {
+pub struct Steady {
     body: Incoming,
     size: u64,
     /// How long we have waited for the client, and since when we do again.
@@ -137,7 +166,7 @@ struct Steady {
 // ANCHOR_END: steady
 
 impl Steady {
-    fn new(body: Incoming) -> Steady {
+    pub fn new(body: Incoming) -> Steady {
         let (waited, timer) = (Duration::ZERO, Box::pin(sleep(PAUSE)));
         Steady { body, size: 0, waited, since: None, timer }
     }
@@ -227,6 +256,23 @@ impl Refusal {
     fn new(status: StatusCode, reason: impl Into<String>) -> Refusal {
         Refusal { status, reason: reason.into() }
     }
+
+    fn media(error: multer::Error) -> Refusal {
+        Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error.to_string())
+    }
+
+    // ANCHOR: copy
+    /// An error of the body is inside the error of `copy`. One of the disk is not.
+    fn copy(error: io::Error) -> Refusal {
+        if error.get_ref().is_some() { error.into() } else { Refusal::disk(error) }
+    }
+
+    /// Not the client's fault, and not its business.
+    fn disk(error: io::Error) -> Refusal {
+        eprintln!("cannot store a file: {error}");
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "cannot store the file")
+    }
+    // ANCHOR_END: copy
 
     fn into_response(self) -> Answer {
         let mut response = text(self.status, self.reason + "\n");

@@ -29,16 +29,21 @@ const TEA: &str = r#"{"item":"tea","count":2}"#;
 
 // On the running program.
 
-fn head(path: &str, headers: &str) -> String {
+pub fn head(path: &str, headers: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n")
 }
 
 /// The head of a request with this length.
-fn sized(path: &str, headers: &str, length: usize) -> String {
+pub fn sized(path: &str, headers: &str, length: usize) -> String {
     head(path, &format!("{headers}content-length: {length}\r\n"))
 }
 
-fn chunked(path: &str, headers: &str, chunks: &[&[u8]], trailers: &str) -> Vec<u8> {
+pub fn chunked(
+    path: &str,
+    headers: &str,
+    chunks: &[&[u8]],
+    trailers: &str,
+) -> Vec<u8> {
     let headers = format!("{headers}transfer-encoding: chunked\r\n");
     let mut request = head(path, &headers).into_bytes();
     for chunk in chunks {
@@ -51,7 +56,7 @@ fn chunked(path: &str, headers: &str, chunks: &[&[u8]], trailers: &str) -> Vec<u
 }
 
 /// Sends this on a connection of its own.
-fn ask(program: &Program, request: impl AsRef<[u8]>) -> Answer {
+pub fn ask(program: &Program, request: impl AsRef<[u8]>) -> Answer {
     let mut connection = program.connect();
     connection.send(request);
     connection.response().unwrap()
