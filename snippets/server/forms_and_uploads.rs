@@ -204,6 +204,8 @@ impl Body for Steady {
     }
 }
 
+const TOO_SLOW: &str = "the body is too slow";
+
 impl Steady {
     // ANCHOR: poll_timer
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
@@ -217,7 +219,7 @@ impl Steady {
         self.timer
             .as_mut()
             .poll(cx)
-            .map(|()| io::Error::new(io::ErrorKind::TimedOut, "the body is too slow"))
+            .map(|()| io::Error::new(io::ErrorKind::TimedOut, TOO_SLOW))
     }
     // ANCHOR_END: poll_timer
 }

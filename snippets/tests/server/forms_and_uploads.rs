@@ -232,6 +232,10 @@ async fn a_body_that_stalls_is_given_up_through_each_reader() {
         let (status, time) = slowly(head, &[(0, b"--cut\r\n")]).await;
         assert_eq!((&*status, time), ("408", pause), "{path}");
     }
+    // It has sent enough to be on time for long, and pauses.
+    let head = sized("/files", "", 200_000);
+    let (status, time) = slowly(head, &[(0, &[b'.'; 100_000])]).await;
+    assert_eq!((&*status, time), ("408", pause));
 }
 
 #[tokio::test(start_paused = true)]
