@@ -111,11 +111,14 @@ async fn file(body: Incoming) -> Result<Answer, Refusal> {
 }
 // ANCHOR_END: file
 
+fn boundary(headers: &HeaderMap) -> Result<String, Refusal> {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    multer::parse_boundary(value.unwrap_or_default()).map_err(Refusal::media)
+}
+
 // ANCHOR: photos
 async fn photos(headers: &HeaderMap, body: Incoming) -> Result<Answer, Refusal> {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let boundary =
-        multer::parse_boundary(value.unwrap_or_default()).map_err(Refusal::media)?;
+    let boundary = boundary(headers)?;
     let held = Arc::new(AtomicUsize::new(0));
     let body = guarded(limited(body, MAX_UPLOAD)?, held.clone());
     let mut form = Multipart::new(body, boundary);
@@ -230,7 +233,6 @@ struct Refusal {
     reason: String,
 }
 
-// ANCHOR: status
 impl<E: Into<BoxError>> From<E> for Refusal {
     fn from(error: E) -> Refusal {
         let error = error.into();
@@ -238,6 +240,7 @@ impl<E: Into<BoxError>> From<E> for Refusal {
     }
 }
 
+// ANCHOR: status
 /// The status for an error of a body, which may be wrapped in others.
 fn status(error: &(dyn Error + 'static)) -> StatusCode {
     if error.is::<LengthLimitError>() {

@@ -274,8 +274,9 @@ async fn a_slow_reader_is_not_the_fault_of_the_client() {
             )
             .await
             .unwrap();
+        sleep(Duration::from_secs(1)).await;
         client.write_all(b"ab").await.unwrap();
-        sleep(Duration::from_secs(3601)).await;
+        sleep(Duration::from_secs(3602)).await;
         client.write_all(b"cd").await.unwrap();
         client
     };
