@@ -19,7 +19,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncWriteExt, duplex};
 use tokio::time::sleep;
 
-use harness::{Connection, LIMIT, Program, Prose, page, wait};
+use harness::{Connection, Program, Prose, page, wait};
 
 use super::limits::{
     END_HEADERS_AND_STREAM, ENHANCE_YOUR_CALM, HEADERS, PREFACE, REFUSED_STREAM,
@@ -197,7 +197,9 @@ async fn max_header_size_is_exact() {
 fn a_buffer_has_a_least_size() {
     let least = sizes().number("the least is {} bytes") as usize;
     http1::Builder::new().max_buf_size(least);
-    let panic = catch_unwind(|| drop(http1::Builder::new().max_buf_size(least - 1)));
+    let panic = catch_unwind(|| {
+        let _ = http1::Builder::new().max_buf_size(least - 1);
+    });
     let panic = panic.unwrap_err();
     let text = panic.downcast_ref::<&str>().unwrap();
     sizes().says(text);

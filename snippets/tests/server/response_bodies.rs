@@ -1,0 +1,416 @@
+//! What src/server/response-bodies.md promises.
+
+use std::convert::Infallible;
+use std::io;
+
+use futures_util::stream;
+use http_body_util::channel::Channel;
+use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
+use http_body_util::{BodyExt, Either, Empty, Full, StreamBody};
+use hyper::body::{Body, Bytes, Frame, Incoming};
+use hyper::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderValue, TRAILER};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+use harness::{Program, page};
+
+/// The program itself, for tests on an in-memory connection.
+#[allow(dead_code)]
+#[path = "../../server/response_bodies.rs"]
+mod program;
+
+type Made = Response<UnsyncBoxBody<Bytes, io::Error>>;
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+const GET_1_0: &str = "GET / HTTP/1.0\r\n\r\n";
+const HEAD: &str = "HEAD / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+
+// The bodies.
+
+fn made<B>(body: B) -> Made
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Send
+        + 'static,
+{
+    Response::new(body.map_err(io::Error::other).boxed_unsync())
+}
+
+fn streamed() -> StreamBody<
+    impl stream::Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + Sync,
+> {
+    let pieces = ["hel", "lo"].map(|piece| Ok(Frame::data(Bytes::from(piece))));
+    StreamBody::new(stream::iter(pieces))
+}
+
+fn channel() -> Channel<Bytes> {
+    let (mut sender, body) = Channel::new(3);
+    sender.try_send(Frame::data("hel".into())).unwrap();
+    sender.try_send(Frame::data("lo".into())).unwrap();
+    body
+}
+
+fn with_length(mut response: Made, length: u64) -> Made {
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    response
+}
+
+fn with_status(mut response: Made, status: u16) -> Made {
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response
+}
+
+/// What a client gets for this request over HTTP/1, without the date, and how the connection ends.
+async fn http1(
+    builder: http1::Builder,
+    request: &str,
+    make: fn() -> Made,
+) -> (String, Result<(), String>) {
+    let (mut client, server) = duplex(64 * 1024);
+    let service = service_fn(move |_: Request<Incoming>| async move {
+        let mut response = make();
+        response.headers_mut().insert(DATE, HeaderValue::from_static("now"));
+        Ok::<_, Infallible>(response)
+    });
+    let conn = builder.serve_connection(TokioIo::new(server), service);
+    let conn =
+        tokio::spawn(async { conn.await.map_err(|error| program::report(&error)) });
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    let end = conn.await.unwrap_or_else(|panic| {
+        Err(panic.into_panic().downcast_ref::<String>().unwrap().clone())
+    });
+    let answer =
+        answer.replace("date: now\r\n", "").replace("connection: close\r\n", "");
+    (answer, end)
+}
+
+/// The headers but `date`, and the bytes or the error of the body.
+type Answer = (Vec<(String, String)>, Result<Bytes, hyper::Error>, Option<HeaderMap>);
+
+/// What hyper's client gets over HTTP/2.
+async fn http2(method: &str, make: fn() -> Made) -> Answer {
+    let (client, server) = duplex(64 * 1024);
+    let service =
+        service_fn(
+            move |_: Request<Incoming>| async move { Ok::<_, Infallible>(make()) },
+        );
+    tokio::spawn(
+        http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(server), service),
+    );
+    let (mut client, driver) = hyper::client::conn::http2::handshake(
+        TokioExecutor::new(),
+        TokioIo::new(client),
+    )
+    .await
+    .unwrap();
+    tokio::spawn(driver);
+    let request = Request::builder().method(method).uri("http://x/");
+    let response = client
+        .send_request(request.body(Empty::<Bytes>::new()).unwrap())
+        .await
+        .unwrap();
+    let headers = response.headers().iter().filter(|(name, _)| *name != DATE);
+    let headers = headers
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .collect();
+    match response.into_body().collect().await {
+        Ok(whole) => {
+            let trailers = whole.trailers().cloned();
+            (headers, Ok(whole.to_bytes()), trailers)
+        }
+        Err(error) => (headers, Err(error), None),
+    }
+}
+
+fn ok(headers: &str, body: &str) -> (String, Result<(), String>) {
+    (format!("HTTP/1.1 200 OK\r\n{headers}\r\n{body}"), Ok(()))
+}
+
+fn plain() -> http1::Builder {
+    http1::Builder::new()
+}
+
+#[test]
+fn some_bodies_know_their_length() {
+    fn exact(body: impl Body) -> Option<u64> {
+        body.size_hint().exact()
+    }
+    assert_eq!(exact(Full::<Bytes>::from("hello")), Some(5));
+    assert_eq!(exact("hello".to_owned()), Some(5));
+    assert_eq!(exact(Empty::<Bytes>::new()), Some(0));
+    let left: Either<_, Empty<Bytes>> = Either::Left(Full::<Bytes>::from("hello"));
+    assert_eq!(exact(left), Some(5));
+    assert_eq!(exact(BoxBody::new(Full::<Bytes>::from("hello"))), Some(5));
+    assert_eq!(exact(UnsyncBoxBody::new(Full::<Bytes>::from("hello"))), Some(5));
+    assert_eq!(exact(streamed()), None);
+    assert_eq!(exact(channel()), None);
+    assert_eq!(exact(BodyExt::boxed(streamed())), None);
+}
+
+/// A body that is neither `Send` nor `Sync` is served, on one thread.
+#[tokio::test]
+async fn hyper_itself_needs_no_send() {
+    struct Local(Option<std::rc::Rc<str>>);
+    impl Body for Local {
+        type Data = Bytes;
+        type Error = Infallible;
+        fn poll_frame(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let text = self.0.take();
+            std::task::Poll::Ready(
+                text.map(|text| Ok(Frame::data(Bytes::from(text.to_string())))),
+            )
+        }
+    }
+    let (mut client, server) = duplex(1024);
+    let service = service_fn(async |_: Request<Incoming>| {
+        Ok::<_, Infallible>(Response::new(Local(Some("hello".into()))))
+    });
+    client.write_all(GET.as_bytes()).await.unwrap();
+    plain().serve_connection(TokioIo::new(server), service).await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("5\r\nhello\r\n0\r\n\r\n"), "{answer}");
+}
+
+/// Each kind of body over HTTP/1.1, HTTP/1.0 and HTTP/2.
+#[tokio::test]
+async fn the_framing_of_each_body() {
+    let chunks =
+        ("transfer-encoding: chunked\r\n", "3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n");
+    let length = ("content-length: 5\r\n", "hello");
+    let cases: [(&str, fn() -> Made, (&str, &str), (&str, &str), Option<&str>); 7] = [
+        ("Full", || made(Full::<Bytes>::from("hello")), length, length, Some("5")),
+        ("String", || made("hello".to_owned()), length, length, Some("5")),
+        (
+            "Empty",
+            || made(Empty::new()),
+            ("content-length: 0\r\n", ""),
+            ("content-length: 0\r\n", ""),
+            None,
+        ),
+        (
+            "Either",
+            || made(Either::<Full<Bytes>, Empty<Bytes>>::Left("hello".into())),
+            length,
+            length,
+            Some("5"),
+        ),
+        (
+            "BoxBody",
+            || made(Full::<Bytes>::from("hello").boxed()),
+            length,
+            length,
+            Some("5"),
+        ),
+        ("StreamBody", || made(streamed()), chunks, ("", "hello"), None),
+        ("Channel", || made(channel()), chunks, ("", "hello"), None),
+    ];
+    for (name, make, expected, old, header) in cases {
+        assert_eq!(
+            http1(plain(), GET, make).await,
+            ok(expected.0, expected.1),
+            "{name}"
+        );
+        let (answer, end) = http1(plain(), GET_1_0, make).await;
+        let old = ok(old.0, old.1).0.replace("HTTP/1.1", "HTTP/1.0");
+        assert_eq!((answer, end), (old, Ok(())), "{name}");
+        let (headers, body, _) = http2("GET", make).await;
+        let header: Vec<_> = header
+            .iter()
+            .map(|value| ("content-length".to_owned(), value.to_string()))
+            .collect();
+        assert_eq!(headers, header, "{name}");
+        assert_eq!(
+            body.unwrap(),
+            expected.1.replace("3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n", "hello"),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_content_length_that_is_set_replaces_the_chunks() {
+    let right = http1(plain(), GET, || with_length(made(streamed()), 5)).await;
+    assert_eq!(right, ok("content-length: 5\r\n", "hello"));
+    let less = http1(plain(), GET, || with_length(made(streamed()), 3)).await;
+    assert_eq!(less, ok("content-length: 3\r\n", "hel"));
+    let more = http1(plain(), GET, || with_length(made(streamed()), 7)).await;
+    let error = "user body write aborted: early end, expected 2 more bytes";
+    assert_eq!(more, (String::new(), Err(error.to_owned())));
+    page("server/response-bodies").says(
+        "user body write aborted, with the source early end, expected 2 more bytes",
+    );
+    let full =
+        http1(plain(), GET, || with_length(made(Full::from("hello")), 7)).await;
+    let panic =
+        "payload claims content-length of 5, custom content-length header claims 7";
+    assert_eq!(full, (String::new(), Err(panic.to_owned())));
+    page("server/response-bodies").says(panic);
+
+    for make in [
+        (|| with_length(made(streamed()), 3)) as fn() -> Made,
+        || with_length(made(streamed()), 7),
+        || with_length(made(Full::from("hello")), 7),
+    ] {
+        let error = http2("GET", make).await.1.unwrap_err();
+        assert!(
+            program::report(&error).contains("unspecific protocol error"),
+            "{error:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn over_http1_some_responses_have_no_body() {
+    let full: fn() -> Made = || made(Full::from("hello"));
+    assert_eq!(http1(plain(), HEAD, full).await, ok("content-length: 5\r\n", ""));
+    assert_eq!(http1(plain(), HEAD, || made(streamed())).await, ok("", ""));
+    let empty = http1(plain(), HEAD, || with_length(made(Empty::new()), 5)).await;
+    assert_eq!(empty, ok("content-length: 5\r\n", ""));
+    let no_content =
+        |headers| (format!("HTTP/1.1 204 No Content\r\n{headers}\r\n"), Ok(()));
+    let bodies: [fn() -> Made; 3] = [
+        || with_status(made(Full::from("hello")), 204),
+        || with_status(made(streamed()), 204),
+        || with_status(made(Empty::new()), 204),
+    ];
+    for make in bodies {
+        assert_eq!(http1(plain(), GET, make).await, no_content(""));
+    }
+    let set = http1(plain(), GET, || {
+        with_status(with_length(made(Full::from("hello")), 5), 204)
+    });
+    assert_eq!(set.await, no_content("content-length: 5\r\n"));
+    let not_modified =
+        http1(plain(), GET, || with_status(made(Full::from("hello")), 304)).await;
+    assert_eq!(
+        not_modified,
+        ("HTTP/1.1 304 Not Modified\r\n\r\n".to_owned(), Ok(()))
+    );
+}
+
+#[tokio::test]
+async fn over_http2_hyper_sends_the_body_that_you_return() {
+    for status in [204, 304] {
+        let make: fn() -> Made = match status {
+            204 => || with_status(made(Full::from("hello")), 204),
+            _ => || with_status(made(Full::from("hello")), 304),
+        };
+        assert_eq!(http2("GET", make).await.1.unwrap(), "hello", "{status}");
+    }
+    let error = http2("HEAD", || made(Full::from("hello"))).await.1.unwrap_err();
+    assert!(
+        program::report(&error).contains("unspecific protocol error"),
+        "{error:?}"
+    );
+    let empty = http2("HEAD", || with_length(made(Empty::new()), 5)).await;
+    assert_eq!(empty.0, [("content-length".to_owned(), "5".to_owned())]);
+    assert_eq!(empty.1.unwrap(), "");
+}
+
+#[tokio::test]
+async fn trailers_need_three_conditions_over_http1() {
+    fn with_trailers() -> Made {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("lines", HeaderValue::from(3));
+        let frames = [
+            Ok::<_, Infallible>(Frame::data(Bytes::from("hello"))),
+            Ok(Frame::trailers(trailers)),
+        ];
+        let mut response = made(StreamBody::new(stream::iter(frames)));
+        response.headers_mut().insert(TRAILER, HeaderValue::from_static("lines"));
+        response
+    }
+    fn unnamed() -> Made {
+        let mut response = with_trailers();
+        response.headers_mut().remove(TRAILER);
+        response
+    }
+    let asked = GET.replace("host", "te: trailers\r\nhost");
+    let sent = |answer: &str| answer.ends_with("5\r\nhello\r\n0\r\nlines: 3\r\n\r\n");
+    let dropped = |answer: &str| answer.ends_with("5\r\nhello\r\n0\r\n\r\n");
+    let (answer, end) = http1(plain(), &asked, with_trailers).await;
+    assert!(sent(&answer), "{answer}");
+    end.unwrap();
+    let (answer, end) = http1(plain(), GET, with_trailers).await;
+    assert!(dropped(&answer), "not asked for: {answer}");
+    end.unwrap();
+    let (answer, end) = http1(plain(), &asked, unnamed).await;
+    assert!(dropped(&answer), "not named: {answer}");
+    end.unwrap();
+    let (answer, end) =
+        http1(plain(), &asked, || with_length(with_trailers(), 5)).await;
+    assert!(answer.ends_with("\r\n\r\nhello"), "not chunked: {answer}");
+    end.unwrap();
+    let trailers = http2("GET", unnamed).await.2.unwrap();
+    assert_eq!(trailers["lines"], "3");
+}
+
+#[tokio::test]
+async fn names_are_in_lower_case_unless_set() {
+    let mut builder = plain();
+    builder.title_case_headers(true);
+    let (answer, _) = http1(builder, GET, || made(Full::from("hello"))).await;
+    assert!(answer.contains("\r\nContent-Length: 5\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_date_can_be_left_out() {
+    for (enabled, expected) in [(true, true), (false, false)] {
+        let (mut client, server) = duplex(1024);
+        client.write_all(GET.as_bytes()).await.unwrap();
+        let service = service_fn(program::handle::<Incoming>);
+        let mut builder = plain();
+        builder.auto_date_header(enabled);
+        builder.serve_connection(TokioIo::new(server), service).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer.contains("\r\ndate: "), expected, "{answer}");
+    }
+}
+
+// On the running program.
+
+#[test]
+fn a_body_that_fails_ends_without_its_last_chunk() {
+    let program = Program::start("response-bodies");
+    let mut connection = program.connect();
+    connection.get("/broken");
+    let rest = connection.rest().unwrap_or_default();
+    assert!(!rest.contains("\r\n0\r\n\r\n"), "{rest}");
+    let line = program.line();
+    assert_eq!(
+        line,
+        "connection failed: error from user's Body stream: the disk is gone"
+    );
+}
+
+#[test]
+fn head_has_the_length_of_get() {
+    let program = Program::start("response-bodies");
+    let mut connection = program.connect();
+    connection.send("HEAD /full HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let head = connection.head().unwrap();
+    let mut get = program.connect();
+    get.get("/full");
+    let length = get.response().unwrap().text().len();
+    assert!(head.contains(&format!("content-length: {length}\r\n")), "{head}");
+    assert_eq!(connection.rest().unwrap(), "");
+}
+
+#[test]
+fn the_length_of_the_stream_is_right() {
+    let program = Program::start("response-bodies");
+    let mut connection = program.connect();
+    connection.get("/sized");
+    assert_eq!(connection.response().unwrap().text(), "one\ntwo\nthree\n");
+}
