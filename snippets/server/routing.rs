@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::time::{error::Elapsed, sleep, timeout};
 
 pub const MAX_NOTES: usize = 100;
+pub const MAX_NAME: usize = 100;
 pub const MAX_NOTE: usize = 64 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(10);
 
@@ -38,7 +39,7 @@ pub struct State {
 }
 
 impl State {
-    fn notes(&self) -> MutexGuard<'_, BTreeMap<String, Bytes>> {
+    pub fn notes(&self) -> MutexGuard<'_, BTreeMap<String, Bytes>> {
         // After a panic in another thread that held the lock, use the map as it is.
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,6 +104,9 @@ async fn note(state: &State, method: Method, name: &str, body: Incoming) -> Answ
 
 // ANCHOR: put
 fn put(state: &State, name: &str, bytes: Bytes) -> Answer {
+    if name.len() > MAX_NAME {
+        return text(StatusCode::URI_TOO_LONG, "that name is too long\n");
+    }
     let mut notes = state.notes();
     if notes.len() >= MAX_NOTES && !notes.contains_key(name) {
         return text(StatusCode::INSUFFICIENT_STORAGE, "delete a note first\n");
@@ -165,7 +169,8 @@ struct Cause(String);
 async fn read(body: Incoming) -> Result<Bytes, Answer> {
     let whole = Limited::new(body, MAX_NOTE).collect();
     let error = match timeout(BODY_TIME, whole).await {
-        Ok(Ok(whole)) => return Ok(whole.to_bytes()),
+        // A copy: what hyper has read may be a small part of a large buffer.
+        Ok(Ok(whole)) => return Ok(Bytes::copy_from_slice(&whole.to_bytes())),
         Ok(Err(error)) => error,
         Err(late) => late.into(),
     };
@@ -214,7 +219,8 @@ pub async fn handle(
 ) -> Result<Answer, Infallible> {
     state.requests.fetch_add(1, Relaxed);
     request.extensions_mut().insert(Peer(peer));
-    let line = format!("{peer} {} {}", request.method(), request.uri().path());
+    let path = request.uri().path().escape_debug();
+    let line = format!("{peer} {} {path}", request.method());
     let response = route(&state, request).await;
     let status = response.status().as_u16();
     match response.extensions().get() {

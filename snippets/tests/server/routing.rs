@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -11,7 +13,8 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use harness::{Answer, Connection, LIMIT, Program};
@@ -22,6 +25,8 @@ use crate::server::hello_world::survives_running_out_of_descriptors;
 #[allow(dead_code)]
 #[path = "../../server/routing.rs"]
 mod program;
+
+use program::State;
 
 /// Sends a request with a body to a new connection.
 fn ask(program: &Program, method: &str, path: &str, body: &[u8]) -> Answer {
@@ -322,6 +327,21 @@ fn the_handler_and_the_log_know_the_address_of_the_client() {
 }
 
 #[test]
+fn control_characters_are_escaped_in_the_log() {
+    let program = Program::start("routing");
+    // U+009B begins a command to the terminal, as ESC and [ do; hyper refuses ESC itself.
+    for (path, logged) in [("/\u{9b}31m", r"/\u{9b}31m"), ("/caf\u{e9}", "/café")] {
+        get(&program, path);
+        let line = program.line();
+        assert!(line.ends_with(&format!(" GET {logged} 404")), "{line:?}");
+    }
+    let mut connection = program.connect();
+    connection.get("/\u{1b}[31m");
+    let refused = connection.response().unwrap();
+    assert_eq!(refused.status(), "HTTP/1.1 400 Bad Request");
+}
+
+#[test]
 fn a_client_that_vanishes_in_its_upload_is_logged_with_the_cause() {
     let program = Program::start("routing");
     for (framing, start, cause) in [
@@ -391,18 +411,61 @@ fn notes_are_limited_in_size_and_number() {
     assert_eq!(ask(&program, "PUT", "/notes/x", b"").status(), full);
     assert_eq!(ask(&program, "PUT", "/notes/0", b"").text(), "replaced\n");
     ask(&program, "DELETE", "/notes/0", b"");
-    put(&program, "/notes/x", b"");
+    let name = "n".repeat(program::MAX_NAME);
+    put(&program, &format!("/notes/{name}"), b"");
+    let answer = ask(&program, "PUT", &format!("/notes/{name}n"), b"");
+    assert_eq!(answer.status(), "HTTP/1.1 414 URI Too Long");
+}
+
+/// A connection to the program on its own state.
+fn serve(state: &Arc<State>) -> (DuplexStream, JoinHandle<hyper::Result<()>>) {
+    let (client, server) = duplex(1024);
+    let state = state.clone();
+    let service = service_fn(move |request| {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 4000));
+        program::handle(state.clone(), peer, request)
+    });
+    let conn = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+    (client, tokio::spawn(conn))
+}
+
+#[tokio::test]
+async fn a_note_takes_no_more_memory_than_its_bytes() {
+    let state = Arc::default();
+    let (mut client, conn) = serve(&state);
+    // The body comes in the same buffer as a large head.
+    let head = "h".repeat(100_000);
+    let request = format!(
+        "PUT /notes/a HTTP/1.1\r\nhost: x\r\nx: {head}\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi"
+    );
+    let mut answer = String::new();
+    let whole = async {
+        client.write_all(request.as_bytes()).await?;
+        client.read_to_string(&mut answer).await
+    };
+    timeout(LIMIT, whole).await.expect("the answer comes").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 Created\r\n"), "{answer}");
+    conn.await.unwrap().unwrap();
+
+    let note = state.notes().remove("a").unwrap();
+    let buffer = note.try_into_mut().expect("nothing else has its buffer");
+    assert!(buffer.capacity() < 100, "{} bytes for two", buffer.capacity());
+}
+
+#[test]
+fn a_panic_under_the_lock_does_not_fail_later_requests() {
+    let state = State::default();
+    let panic = catch_unwind(AssertUnwindSafe(|| {
+        let _notes = state.notes();
+        panic!("under the lock, on purpose");
+    }));
+    assert!(panic.is_err());
+    assert!(state.notes().is_empty(), "the lock can be taken again");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_does_not_end_gets_408() {
-    let (mut client, server) = duplex(1024);
-    let service = service_fn(|request| {
-        let peer = SocketAddr::from(([127, 0, 0, 1], 4000));
-        program::handle(Default::default(), peer, request)
-    });
-    let conn = http1::Builder::new().serve_connection(TokioIo::new(server), service);
-    let conn = tokio::spawn(conn);
+    let (mut client, conn) = serve(&Arc::default());
     let head = b"PUT /notes/a HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhi";
     client.write_all(head).await.unwrap();
     let mut answer = String::new();
