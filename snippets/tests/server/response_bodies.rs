@@ -181,13 +181,19 @@ async fn hyper_itself_needs_no_send() {
     assert!(answer.ends_with("5\r\nhello\r\n0\r\n\r\n"), "{answer}");
 }
 
+/// A header and a body as they are on the wire.
+type Wire = (&'static str, &'static str);
+
+/// A body, what it is over HTTP/1.1 and over HTTP/1.0, and its `content-length` over HTTP/2.
+type Case = (&'static str, fn() -> Made, Wire, Wire, Option<&'static str>);
+
 /// Each kind of body over HTTP/1.1, HTTP/1.0 and HTTP/2.
 #[tokio::test]
 async fn the_framing_of_each_body() {
     let chunks =
         ("transfer-encoding: chunked\r\n", "3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n");
     let length = ("content-length: 5\r\n", "hello");
-    let cases: [(&str, fn() -> Made, (&str, &str), (&str, &str), Option<&str>); 7] = [
+    let cases: [Case; 7] = [
         ("Full", || made(Full::<Bytes>::from("hello")), length, length, Some("5")),
         ("String", || made("hello".to_owned()), length, length, Some("5")),
         (
