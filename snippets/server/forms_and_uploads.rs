@@ -8,10 +8,10 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -45,7 +45,7 @@ pub const MAX_PART_HEAD: usize = 8 * 1024;
 // ANCHOR_END: limits
 
 // ANCHOR: answer
-async fn answer(request: Request<Incoming>) -> Result<Answer, Infallible> {
+pub async fn answer(request: Request<Incoming>) -> Result<Answer, Infallible> {
     let (head, body) = request.into_parts();
     let result = match (&head.method, head.uri.path()) {
         (&Method::POST, "/orders") => order(&head.headers, body).await,
@@ -54,7 +54,8 @@ async fn answer(request: Request<Incoming>) -> Result<Answer, Infallible> {
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, "no such page")),
     };
     Ok(result.unwrap_or_else(|refusal| {
-        eprintln!("{} {}: {:?}", head.method, head.uri.path(), refusal.reason);
+        let path = head.uri.path().escape_debug();
+        eprintln!("{} {path}: {:?}", head.method, refusal.reason);
         refusal.into_response()
     }))
 }
@@ -146,12 +147,23 @@ fn guarded(
     body: Limited<Steady>,
     held: Arc<AtomicUsize>,
 ) -> impl Stream<Item = Result<Bytes, BoxError>> {
-    body.into_data_stream().map(move |piece| {
+    let mut body = body.into_data_stream();
+    let mut given = false;
+    stream::poll_fn(move |cx| {
+        // multer takes all that is ready. Let it look at each piece.
+        if std::mem::take(&mut given) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let Some(piece) = ready!(body.poll_next_unpin(cx)) else {
+            return None.into();
+        };
         let piece = piece?;
-        match held.fetch_add(piece.len(), Relaxed) {
+        given = true;
+        Poll::Ready(Some(match held.fetch_add(piece.len(), Relaxed) {
             ..MAX_PART_HEAD => Ok(piece),
             _ => Err("the head of a part is too large".into()),
-        }
+        }))
     })
 }
 // ANCHOR_END: guarded
@@ -267,9 +279,14 @@ impl Refusal {
     }
 
     // ANCHOR: copy
-    /// An error of the body is inside the error of `copy`. One of the disk is not.
+    /// An error of the body is inside the error of `copy`. Others are of the disk.
     fn copy(error: io::Error) -> Refusal {
-        if error.get_ref().is_some() { error.into() } else { Refusal::disk(error) }
+        let of_body = error.get_ref().is_some_and(|inner| {
+            inner.is::<LengthLimitError>()
+                || inner.is::<hyper::Error>()
+                || inner.is::<io::Error>()
+        });
+        if of_body { error.into() } else { Refusal::disk(error) }
     }
 
     /// Not the client's fault, and not its business.

@@ -207,7 +207,7 @@ async fn handle(request: Request<Bytes>) -> Response<Body> {
     }
 }
 
-/// A body of so many pieces of 64 KiB, made as fast as the client reads.
+/// A body of `n` pieces of 64 KiB, made as fast as the client reads.
 struct Download(usize);
 
 impl hyper::body::Body for Download {

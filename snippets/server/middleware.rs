@@ -9,7 +9,7 @@ use std::fmt::Display;
 use std::future::{Future, poll_fn};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
@@ -57,7 +57,7 @@ where
 }
 // ANCHOR_END: time_limit
 
-/// Lets so many requests in at a time; the others wait.
+/// Lets at most `count` requests in at a time; the others wait.
 pub struct AtMost<S> {
     inner: Arc<S>,
     permits: Arc<Semaphore>,
@@ -107,7 +107,7 @@ where
     fn call(&self, request: Request<B>) -> Self::Future {
         let called = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
         Box::pin(async move {
-            let mut response = Box::pin(called.map_err(panicked)?);
+            let mut response = pin!(called.map_err(panicked)?);
             poll_fn(|cx| {
                 let poll = AssertUnwindSafe(|| response.as_mut().poll(cx));
                 match catch_unwind(poll) {
@@ -228,7 +228,9 @@ where
 impl Entry {
     fn new<B>(request: &Request<B>) -> Entry {
         let id = request.extensions().get().map_or(0, |Id(id)| *id);
-        let request = format!("{id} {} {}", request.method(), request.uri().path());
+        // Escaped, so that a client cannot write control characters into the log.
+        let path = request.uri().path().escape_debug();
+        let request = format!("{id} {} {path}", request.method());
         let (start, response) = (Instant::now(), "no response".to_owned());
         Entry { request, start, response, bytes: 0 }
     }
@@ -237,7 +239,7 @@ impl Entry {
         let (status, time) = (response.status(), self.start.elapsed().as_millis());
         self.response = format!("{} after {time} ms", status.as_u16());
         if let Some(Cause(cause)) = response.extensions().get() {
-            self.response += &format!(" ({cause})");
+            self.response += &format!(" ({})", cause.escape_debug());
         }
     }
 }
@@ -325,7 +327,7 @@ async fn handle(
 }
 // ANCHOR_END: handle
 
-/// A body of so many pieces of 64 KiB, made as fast as the client reads.
+/// A body of `n` pieces of 64 KiB, made as fast as the client reads.
 struct Download(usize);
 
 impl Body for Download {
@@ -360,7 +362,7 @@ pub fn service() -> impl Service<
 }
 // ANCHOR_END: stack
 
-/// Prints a line. `println!` panics when nobody reads the output any more.
+/// Prints a line. `println!` panics once the standard output is closed.
 fn log(line: impl Display) {
     writeln!(io::stdout(), "{line}").ok();
 }

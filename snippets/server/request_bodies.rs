@@ -45,7 +45,8 @@ async fn answer(request: Request<Incoming>) -> Result<Answer, Infallible> {
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, "no such page")),
     };
     Ok(result.unwrap_or_else(|refusal| {
-        eprintln!("{} {}: {:?}", head.method, head.uri.path(), refusal.reason);
+        let path = head.uri.path().escape_debug();
+        eprintln!("{} {path}: {:?}", head.method, refusal.reason);
         refusal.into_response()
     }))
 }
@@ -195,6 +196,8 @@ pub struct Linger<T> {
     rest: usize,
     /// None until the last response is sent.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// The client has been told that nothing more will come.
+    closed: bool,
 }
 
 impl<T: AsyncRead + Unpin> Linger<T> {
@@ -215,7 +218,7 @@ impl<T: AsyncRead + Unpin> Linger<T> {
 
 impl<T> Linger<T> {
     pub fn new(io: T) -> Self {
-        Linger { io, rest: MAX_REST, deadline: None }
+        Linger { io, rest: MAX_REST, deadline: None, closed: false }
     }
 }
 
@@ -227,15 +230,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<T> {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let deadline = match &mut this.deadline {
-            Some(deadline) => deadline,
-            None => {
-                ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
-                this.deadline.insert(Box::pin(sleep(REST_TIME)))
-            }
-        };
+        let deadline =
+            this.deadline.get_or_insert_with(|| Box::pin(sleep(REST_TIME)));
         if deadline.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
+        }
+        if !this.closed {
+            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+            this.closed = true;
         }
         this.poll_rest(cx).map(Ok)
     }

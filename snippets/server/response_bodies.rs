@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt, stream};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
-use hyper::body::{Bytes, Frame, Incoming};
+use hyper::body::{Body as _, Bytes, Frame, Incoming};
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRAILER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -77,14 +77,8 @@ fn broken() -> Response<Body> {
 }
 // ANCHOR_END: broken
 
-// ANCHOR: handle
 pub async fn handle<B>(request: Request<B>) -> Result<Response<Body>, Infallible> {
-    Ok(match request.uri().path() {
-        "/full" if request.method() == Method::HEAD => {
-            let mut response = Response::new(empty());
-            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(14));
-            response
-        }
+    let response = match request.uri().path() {
         "/full" => Response::new(full("Hello, World!\n")),
         "/stream" => Response::new(streamed(lines())),
         "/sized" => sized(),
@@ -92,9 +86,23 @@ pub async fn handle<B>(request: Request<B>) -> Result<Response<Body>, Infallible
         "/broken" => broken(),
         "/nothing" => status(StatusCode::NO_CONTENT, empty()),
         _ => status(StatusCode::NOT_FOUND, full("no such page\n")),
+    };
+    Ok(match request.method() {
+        &Method::HEAD => head_only(response),
+        _ => response,
     })
 }
-// ANCHOR_END: handle
+
+// ANCHOR: head_only
+/// The response to a `HEAD`, made of that to a `GET`.
+fn head_only(response: Response<Body>) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    if let Some(length @ 1..) = body.size_hint().exact() {
+        head.headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from(length));
+    }
+    Response::from_parts(head, empty())
+}
+// ANCHOR_END: head_only
 
 fn status(status: StatusCode, body: Body) -> Response<Body> {
     let mut response = Response::new(body);

@@ -85,22 +85,26 @@ async fn note(state: &State, method: Method, name: &str, body: Incoming) -> Answ
         return text(StatusCode::BAD_REQUEST, "the name is not UTF-8\n");
     };
     match method {
-        Method::GET | Method::HEAD => match state.notes().get(&*name) {
-            Some(note) => text(StatusCode::OK, note.clone()),
-            None => text(StatusCode::NOT_FOUND, "no such note\n"),
-        },
+        Method::GET | Method::HEAD => {
+            let found = state.notes().get(&*name).cloned();
+            found.map_or_else(no_such_note, |note| text(StatusCode::OK, note))
+        }
         Method::PUT => match read(body).await {
             Ok(bytes) => put(state, &name, bytes),
             Err(refused) => refused,
         },
-        Method::DELETE => match state.notes().remove(&*name) {
-            Some(_) => text(StatusCode::OK, "deleted\n"),
-            None => text(StatusCode::NOT_FOUND, "no such note\n"),
-        },
+        Method::DELETE => {
+            let removed = state.notes().remove(&*name);
+            removed.map_or_else(no_such_note, |_| text(StatusCode::OK, "deleted\n"))
+        }
         _ => not_allowed("GET, HEAD, PUT, DELETE"),
     }
 }
 // ANCHOR_END: note
+
+fn no_such_note() -> Answer {
+    text(StatusCode::NOT_FOUND, "no such note\n")
+}
 
 // ANCHOR: put
 fn put(state: &State, name: &str, bytes: Bytes) -> Answer {
@@ -206,7 +210,7 @@ fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
     response
 }
 
-/// Prints a line. `println!` panics when nobody reads the output any more.
+/// Prints a line. `println!` panics once the standard output is closed.
 fn log(line: impl Display) {
     writeln!(io::stdout(), "{line}").ok();
 }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::env;
 use std::net::{IpAddr, Ipv6Addr};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,12 +16,16 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Connections at a time. Stay well below `ulimit -n`.
 const MAX_CONNECTIONS: usize = 64;
+/// From the connect to the head of the first request.
+const FIRST_REQUEST: Duration = Duration::from_secs(5);
 
 // ANCHOR: settings
 pub fn builder() -> auto::Builder<TokioExecutor> {
@@ -79,7 +85,7 @@ impl Drop for Place {
     }
 }
 
-/// Who has one IPv6 address usually has all that begin with the same 64 bits.
+/// Whoever has one IPv6 address usually has the whole /64.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (!0 << 64)).into(),
@@ -92,9 +98,26 @@ async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible
     Ok(Response::new(Full::from("Hello, World!\n")))
 }
 
+async fn serve(stream: TcpStream) -> Result<(), Error> {
+    let begun = AtomicBool::new(false);
+    let service = service_fn(|request| {
+        begun.store(true, Relaxed);
+        hello(request)
+    });
+    let builder = builder();
+    let mut conn = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    if let Ok(result) = timeout(FIRST_REQUEST, conn.as_mut()).await {
+        return result;
+    }
+    if !begun.load(Relaxed) {
+        return Err("no request in time".into());
+    }
+    conn.await
+}
+
 // ANCHOR: accept
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn main() -> Result<(), Error> {
     let address = env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
@@ -111,13 +134,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
                 continue;
             }
         };
-        // No line in the log: a flood would fill the disk.
+        // No line for these: a flood would fill the disk.
         let Some(place) = places.take(peer.ip()) else { continue };
         tokio::spawn(async move {
-            let io = TokioIo::new(stream);
-            let conn = builder();
-            let conn = conn.serve_connection(io, service_fn(hello));
-            if let Err(error) = conn.await {
+            if let Err(error) = serve(stream).await {
                 eprintln!("connection failed: {}", report(&*error));
             }
             drop((place, slot));

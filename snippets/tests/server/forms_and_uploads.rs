@@ -4,6 +4,8 @@ use std::io;
 use std::process::Command;
 use std::time::Duration;
 
+use http_body_util::BodyExt;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::time::{Instant, sleep};
 
@@ -284,4 +286,30 @@ async fn a_slow_reader_is_not_the_fault_of_the_client() {
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}
+
+/// Over HTTP/2 several pieces are ready at once.
+#[tokio::test]
+async fn a_large_part_is_taken_over_http2_too() {
+    let (client, server) = duplex(64 * 1024);
+    let service = hyper::service::service_fn(program::answer);
+    tokio::spawn(
+        hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(server), service),
+    );
+    let io = TokioIo::new(client);
+    let (mut client, driver) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+            .await
+            .unwrap();
+    tokio::spawn(driver);
+    let data = ".".repeat(1024 * 1024);
+    let body = part("photo", &data) + "--cut--\r\n";
+    let request = hyper::Request::post("http://x/photos")
+        .header("content-type", "multipart/form-data; boundary=cut")
+        .body(http_body_util::Full::<hyper::body::Bytes>::from(body))
+        .unwrap();
+    let response = client.send_request(request).await.unwrap();
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(text, format!("\"photo\": {} bytes\n", data.len()));
 }

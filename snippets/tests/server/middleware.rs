@@ -179,6 +179,28 @@ async fn without_the_layer_http1_closes_and_http2_resets_the_stream() {
     assert_eq!(client.send_request(get("/")).await.unwrap().status(), 200);
 }
 
+#[tokio::test]
+async fn without_the_layer_a_panic_in_call_ends_an_http2_connection() {
+    type Answer = Ready<Result<Response<Full<Bytes>>, Infallible>>;
+    let (client, server) = duplex(64 * 1024);
+    let builder = http2::Builder::new(TokioExecutor::new());
+    let service = service_fn(|_: Request<Incoming>| -> Answer { panic!("in call") });
+    let conn = tokio::spawn(builder.serve_connection(TokioIo::new(server), service));
+    let mut client = http2_client(TokioIo::new(client)).await;
+    client.send_request(get("/")).await.expect_err("no response");
+    assert!(conn.await.unwrap_err().is_panic());
+}
+
+#[test]
+fn control_characters_are_escaped_in_the_log() {
+    let program = Program::start("middleware");
+    let mut connection = program.connect();
+    connection.send("GET /\u{9b}31m HTTP/1.1\r\nhost: x\r\n\r\n");
+    connection.response().unwrap();
+    let line = program.line();
+    assert!(line.starts_with("1 GET /\\u{9b}31m: 200"), "{line}");
+}
+
 /// A service of which only the types of its requests and responses are known.
 type Boxed = Box<
     dyn Service<

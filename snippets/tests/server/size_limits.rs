@@ -77,6 +77,14 @@ fn a_flood_from_one_address_leaves_places_for_others() {
 }
 
 #[test]
+fn silent_clients_do_not_keep_their_places() {
+    let program = Program::start("size-limits");
+    let silent: Vec<Connection> = (0..16).map(|_| program.connect()).collect();
+    wait("the end of the silent clients", || hello(&mut program.connect()));
+    drop(silent);
+}
+
+#[test]
 fn an_ipv6_network_counts_as_one_address() {
     let max = sizes()
         .number("With {} connections open, the next one from the same address");
@@ -151,8 +159,9 @@ async fn status_of_headers(
 #[tokio::test(start_paused = true)]
 async fn the_head_of_an_http1_request_is_limited() {
     let headers = sizes().number("over {} headers") as usize;
-    let size = 1000 * sizes().number("a head of {} kB |") as usize;
-    let passes = 1000 * sizes().number("a head of {} kB passes") as usize;
+    let size = 1000 * sizes().number("a head of {} kB, at once |") as usize;
+    let passes =
+        1000 * sizes().number("with the default a head of {} kB can pass") as usize;
     let uri = sizes().number("a URI of {} bytes") as usize;
     let head = |lines: &str| format!("GET / HTTP/1.1\r\n{lines}\r\n");
     let large = "431 Request Header Fields Too Large";
@@ -195,7 +204,7 @@ async fn max_header_size_is_exact() {
 
 #[test]
 fn a_buffer_has_a_least_size() {
-    let least = sizes().number("the least is {} bytes") as usize;
+    let least = sizes().number("the minimum is {} bytes") as usize;
     http1::Builder::new().max_buf_size(least);
     let panic = catch_unwind(|| {
         let _ = http1::Builder::new().max_buf_size(least - 1);
@@ -284,11 +293,16 @@ async fn a_burst_of_resets_is_limited_and_not_their_number() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_malformed_requests_of_a_connection_are_limited() {
-    let max = sizes().number("over {} malformed requests") as u32;
+async fn the_requests_that_the_server_resets_are_limited() {
+    let max = sizes().number("over {} requests that the server resets") as u32;
     let (end, resets) = by_default(vec![requests(0, max, malformed)]).await;
     assert_eq!((end, resets.len()), (None, max as usize));
     let more = vec![requests(0, max + 1, malformed)];
+    assert_eq!(by_default(more).await.0, Some(ENHANCE_YOUR_CALM));
+
+    let served = sizes().number("over {} requests at a time") as u32;
+    assert_eq!(by_default(vec![requests(0, served + max, slow)]).await.0, None);
+    let more = vec![requests(0, served + max + 1, slow)];
     assert_eq!(by_default(more).await.0, Some(ENHANCE_YOUR_CALM));
 }
 
@@ -340,7 +354,7 @@ async fn continuations_without_an_end_are_limited() {
 
 #[tokio::test(start_paused = true)]
 async fn empty_data_frames_are_limited() {
-    let max = sizes().number("over {} empty DATA frames") as usize;
+    let max = sizes().number("over {} empty DATA frames that end no body") as usize;
     let empty = |count| {
         let mut frames = frame(HEADERS, 4, 1, b"\x83\x86\x84\x41\x01x");
         frames.extend(frame(DATA, 0, 1, &[]).repeat(count));
@@ -348,6 +362,14 @@ async fn empty_data_frames_are_limited() {
     };
     assert_eq!(by_default(empty(max)).await.0, None);
     assert_eq!(by_default(empty(max + 1)).await.0, Some(ENHANCE_YOUR_CALM));
+}
+
+#[tokio::test(start_paused = true)]
+async fn tiny_data_frames_that_nobody_reads_are_limited() {
+    let (_, client) = pending_handlers();
+    let mut frames = frame(HEADERS, 4, 1, b"\x83\x86\x84\x41\x01x");
+    frames.extend(frame(DATA, 0, 1, b".").repeat(3_000));
+    assert_eq!(goaway(client, vec![frames]).await.0, Some(ENHANCE_YOUR_CALM));
 }
 
 #[tokio::test(start_paused = true)]
