@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::ready;
 use std::io;
 use std::pin::Pin;
+use std::sync::Mutex;
 use std::task::{Context, Poll};
 
 use futures_util::stream;
@@ -466,34 +467,52 @@ async fn the_trailers_of_a_full_need_chunks() {
 
 const LINES: HeaderName = HeaderName::from_static("lines");
 
-/// The names of a message keep their case if its extensions go along.
+/// A proxy with hyper's client and server; the other two ends are bytes.
 #[tokio::test]
-async fn the_case_of_names_is_preserved_in_the_extensions() {
-    for (preserve, extensions, expected) in [
-        (true, true, "X-ODD-Name"),
-        (true, false, "x-odd-name"),
-        (false, true, "x-odd-name"),
-    ] {
-        let (mut client, server) = duplex(1024);
-        let get = GET.replace("host", "X-ODD-Name: 1\r\nhost");
-        client.write_all(get.as_bytes()).await.unwrap();
-        let service = service_fn(move |request: Request<Incoming>| async move {
-            let (head, _body) = request.into_parts();
-            let mut response = Response::new(Empty::<Bytes>::new());
-            response
-                .headers_mut()
-                .insert("x-odd-name", head.headers["x-odd-name"].clone());
-            if extensions {
-                *response.extensions_mut() = head.extensions;
+async fn a_proxy_preserves_the_case_of_names_with_the_extensions() {
+    for (preserve, extensions) in [(true, true), (true, false), (false, true)] {
+        let (mut client, proxy_server) = duplex(1024);
+        let (proxy_client, mut server) = duplex(1024);
+        let mut builder = hyper::client::conn::http1::Builder::new();
+        builder.preserve_header_case(preserve);
+        let handshake = builder.handshake(TokioIo::new(proxy_client));
+        let (sender, conn) = handshake.await.unwrap();
+        tokio::spawn(conn);
+
+        let sender = Mutex::new(sender);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            if !extensions {
+                request.extensions_mut().clear();
             }
-            Ok::<_, Infallible>(response)
+            let response = sender.lock().unwrap().send_request(request);
+            async move {
+                let mut response = response.await?;
+                if !extensions {
+                    response.extensions_mut().clear();
+                }
+                Ok::<_, hyper::Error>(response)
+            }
         });
         let mut builder = plain();
         builder.preserve_header_case(preserve);
-        builder.serve_connection(TokioIo::new(server), service).await.unwrap();
+        tokio::spawn(builder.serve_connection(TokioIo::new(proxy_server), service));
+
+        let odd = "X-ODD-Name: 1\r\n";
+        let get = GET.replace("host", &format!("{odd}host"));
+        client.write_all(get.as_bytes()).await.unwrap();
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            asked.push(server.read_u8().await.unwrap());
+        }
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n{odd}\r\n");
+        server.write_all(answer.as_bytes()).await.unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.contains(&format!("\r\n{expected}: 1\r\n")), "{answer}");
+
+        let odd = if preserve && extensions { odd } else { "x-odd-name: 1\r\n" };
+        let asked = String::from_utf8(asked).unwrap();
+        assert!(asked.contains(odd), "the request: {asked}");
+        assert!(answer.contains(odd), "the response: {answer}");
     }
 }
 
