@@ -1,19 +1,27 @@
 //! What src/server/response-bodies.md promises.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::io;
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::task::{Context, Poll};
 
 use futures_util::stream;
 use http_body_util::channel::Channel;
 use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
 use http_body_util::{BodyExt, Either, Empty, Full, StreamBody};
-use hyper::body::{Body, Bytes, Frame, Incoming};
-use hyper::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderValue, TRAILER};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::header::{
+    CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, TRAILER,
+    TRANSFER_ENCODING,
+};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tower::{Layer, ServiceExt};
 
 use harness::{Program, page};
 
@@ -151,6 +159,30 @@ fn some_bodies_know_their_length() {
     assert_eq!(exact(streamed()), None);
     assert_eq!(exact(channel()), None);
     assert_eq!(exact(BodyExt::boxed(streamed())), None);
+
+    let full = || Full::<Bytes>::from("hello");
+    assert_eq!(exact(full().map_err(|never| match never {})), Some(5));
+    assert_eq!(exact(full().with_trailers(ready(None))), Some(5));
+    assert_eq!(exact(full().map_frame(|frame| frame)), None);
+}
+
+/// Five bytes, in a body type that says so.
+struct Own(Option<Bytes>);
+
+impl Body for Own {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_ref().map_or(0, Bytes::len) as u64)
+    }
 }
 
 /// A body that is neither `Send` nor `Sync` is served, on one thread.
@@ -193,7 +225,7 @@ async fn the_framing_of_each_body() {
     let chunks =
         ("transfer-encoding: chunked\r\n", "3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n");
     let length = ("content-length: 5\r\n", "hello");
-    let cases: [Case; 8] = [
+    let cases: [Case; 9] = [
         ("Full", || made(Full::<Bytes>::from("hello")), length, length, Some("5")),
         ("String", || made("hello".to_owned()), length, length, Some("5")),
         (
@@ -223,6 +255,13 @@ async fn the_framing_of_each_body() {
             ("content-length: 0\r\n", ""),
             ("content-length: 0\r\n", ""),
             None,
+        ),
+        (
+            "a type of one's own",
+            || made(Own(Some("hello".into()))),
+            length,
+            length,
+            Some("5"),
         ),
         ("StreamBody", || made(streamed()), chunks, ("", "hello"), None),
         ("Channel", || made(channel()), chunks, ("", "hello"), None),
@@ -282,6 +321,24 @@ async fn a_content_length_that_is_set_replaces_the_chunks() {
             "{error:?}"
         );
     }
+}
+
+/// A connection that is not told to close ends all the same, and the client has too little.
+#[tokio::test]
+async fn a_body_that_announces_its_end_may_be_short_without_an_error() {
+    let get = GET.replace("connection: close\r\n", "");
+    let short = http1(plain(), &get, || {
+        with_length(made(Full::from("hello").map_frame(|frame| frame)), 7)
+    });
+    assert_eq!(short.await, ok("content-length: 7\r\n", "hello"));
+}
+
+/// The answer says `keep-alive`, and ends with the connection.
+#[tokio::test]
+async fn over_http1_0_a_body_without_a_length_closes_the_connection() {
+    let get = "GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n";
+    let answer = "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\n\r\nhello".to_owned();
+    assert_eq!(http1(plain(), get, || made(streamed())).await, (answer, Ok(())));
 }
 
 #[tokio::test]
@@ -373,6 +430,115 @@ async fn trailers_need_three_conditions_over_http1() {
     end.unwrap();
     let trailers = http2("GET", unnamed).await.2.unwrap();
     assert_eq!(trailers["lines"], "3");
+}
+
+#[tokio::test]
+async fn the_trailers_of_a_full_need_chunks() {
+    fn counted() -> Made {
+        let trailers = HeaderMap::from_iter([(LINES, HeaderValue::from(3))]);
+        let body = Full::from("hello").with_trailers(ready(Some(Ok(trailers))));
+        let mut response = made(body);
+        response.headers_mut().insert(TRAILER, LINES.into());
+        response
+    }
+    fn chunked() -> Made {
+        let mut response = counted();
+        let chunked = HeaderValue::from_static("chunked");
+        response.headers_mut().insert(TRANSFER_ENCODING, chunked);
+        response
+    }
+    let asked = GET.replace("host", "te: trailers\r\nhost");
+    let (answer, _) = http1(plain(), &asked, counted).await;
+    assert!(answer.ends_with("content-length: 5\r\n\r\nhello"), "{answer}");
+    let (answer, _) = http1(plain(), &asked, chunked).await;
+    assert!(!answer.contains("content-length"), "{answer}");
+    assert!(answer.contains("\r\ntransfer-encoding: chunked\r\n"), "{answer}");
+    assert!(answer.ends_with("5\r\nhello\r\n0\r\nlines: 3\r\n\r\n"), "{answer}");
+
+    let old = "HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\nhello".to_owned();
+    assert_eq!(http1(plain(), GET_1_0, chunked).await, (old, Ok(())));
+    let (headers, _, trailers) = http2("GET", chunked).await;
+    assert!(
+        headers.iter().all(|(name, _)| name != "transfer-encoding"),
+        "{headers:?}"
+    );
+    assert_eq!(trailers.unwrap()[LINES], "3");
+}
+
+const LINES: HeaderName = HeaderName::from_static("lines");
+
+/// A proxy with hyper's client and server; the other two ends are bytes.
+#[tokio::test]
+async fn a_proxy_preserves_the_case_of_names_with_the_extensions() {
+    for (preserve, extensions) in [(true, true), (true, false), (false, true)] {
+        let (mut client, proxy_server) = duplex(1024);
+        let (proxy_client, mut server) = duplex(1024);
+        let mut builder = hyper::client::conn::http1::Builder::new();
+        builder.preserve_header_case(preserve);
+        let handshake = builder.handshake(TokioIo::new(proxy_client));
+        let (sender, conn) = handshake.await.unwrap();
+        tokio::spawn(conn);
+
+        let sender = Mutex::new(sender);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            if !extensions {
+                request.extensions_mut().clear();
+            }
+            let response = sender.lock().unwrap().send_request(request);
+            async move {
+                let mut response = response.await?;
+                if !extensions {
+                    response.extensions_mut().clear();
+                }
+                Ok::<_, hyper::Error>(response)
+            }
+        });
+        let mut builder = plain();
+        builder.preserve_header_case(preserve);
+        tokio::spawn(builder.serve_connection(TokioIo::new(proxy_server), service));
+
+        let odd = "X-ODD-Name: 1\r\n";
+        let get = GET.replace("host", &format!("{odd}host"));
+        client.write_all(get.as_bytes()).await.unwrap();
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            asked.push(server.read_u8().await.unwrap());
+        }
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n{odd}\r\n");
+        server.write_all(answer.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+
+        let odd = if preserve && extensions { odd } else { "x-odd-name: 1\r\n" };
+        let asked = String::from_utf8(asked).unwrap();
+        assert!(asked.contains(odd), "the request: {asked}");
+        assert!(answer.contains(odd), "the response: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn compression_removes_the_length_and_keeps_the_etag() {
+    let service = tower::service_fn(async |_: Request<Empty<Bytes>>| {
+        let response = Response::builder()
+            .header("content-length", 1000)
+            .header("accept-ranges", "bytes")
+            .header("etag", "\"1\"");
+        Ok::<_, Infallible>(
+            response.body(Full::<Bytes>::from(vec![b'a'; 1000])).unwrap(),
+        )
+    });
+    let request = Request::builder().header("accept-encoding", "gzip");
+    let service = tower_http::compression::CompressionLayer::new().layer(service);
+    let request = request.body(Empty::new()).unwrap();
+    let response = service.oneshot(request).await.unwrap();
+    let headers = response.headers();
+    assert_eq!(headers["content-encoding"], "gzip");
+    assert_eq!(headers["etag"], "\"1\"");
+    assert_eq!(
+        (headers.get("content-length"), headers.get("accept-ranges")),
+        (None, None)
+    );
+    assert_eq!(response.body().size_hint().exact(), None);
 }
 
 #[tokio::test]
