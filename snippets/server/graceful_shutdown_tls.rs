@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::pin::pin;
 use std::process::{self, ExitCode};
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -131,8 +132,12 @@ fn watchdog() -> io::Result<()> {
             sleep(DRAIN_DEADLINE + GRACE).await;
         });
         // In a thread, because a write to a full pipe may never end.
-        thread::spawn(|| log("stopped by force: some task does not end"));
-        thread::sleep(Duration::from_millis(50));
+        let (sender, printed) = mpsc::channel();
+        thread::spawn(move || {
+            log("stopped by force: some task does not end");
+            sender.send(()).ok();
+        });
+        printed.recv_timeout(Duration::from_millis(250)).ok();
         process::exit(1)
     });
     Ok(())

@@ -12,6 +12,7 @@ use std::pin::pin;
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -230,8 +231,12 @@ fn watchdog() -> io::Result<()> {
             sleep(LAME_DUCK + LINGER + DRAIN_DEADLINE + GRACE).await;
         });
         // In a thread, because a write to a full pipe may never end.
-        thread::spawn(|| log("stopped by force: some task does not end"));
-        thread::sleep(Duration::from_millis(50));
+        let (sender, printed) = mpsc::channel();
+        thread::spawn(move || {
+            log("stopped by force: some task does not end");
+            sender.send(()).ok();
+        });
+        printed.recv_timeout(Duration::from_millis(250)).ok();
         process::exit(1)
     });
     Ok(())

