@@ -1,0 +1,135 @@
+// ANCHOR: program
+//! A server for HTTP/1 and HTTP/2 on one port.
+
+use std::convert::Infallible;
+use std::env;
+use std::io;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::HOST;
+use hyper::http::uri::Authority;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::time::{sleep, timeout};
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// From the connect to the head of the first request.
+pub const FIRST_REQUEST: Duration = Duration::from_secs(5);
+
+// ANCHOR: service
+async fn hello(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let version = request.version();
+    let host = host(&request).unwrap_or("nobody");
+    Ok(Response::new(Full::from(format!("{version:?} for {host}\n"))))
+}
+
+/// The host and the port that the client asked for.
+fn host<B>(request: &Request<B>) -> Option<&str> {
+    let uri = request.uri().authority().map(Authority::as_str);
+    uri.or_else(|| request.headers().get(HOST)?.to_str().ok())
+}
+// ANCHOR_END: service
+
+// ANCHOR: builder
+pub fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(5));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10));
+    builder
+}
+// ANCHOR_END: builder
+
+// ANCHOR: alpn
+/// Speaks what ALPN has chosen. Where it has not, the first bytes decide.
+pub fn builder_for(alpn: Option<&[u8]>) -> auto::Builder<TokioExecutor> {
+    match alpn {
+        Some(b"h2") => builder().http2_only(),
+        Some(_) => builder().http1_only(),
+        None => builder(),
+    }
+}
+// ANCHOR_END: alpn
+
+// ANCHOR: serve
+pub async fn serve<T>(stream: T, alpn: Option<&[u8]>) -> Result<(), Error>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let begun = AtomicBool::new(false);
+    let service = service_fn(|request| {
+        begun.store(true, Relaxed);
+        hello(request)
+    });
+    let builder = builder_for(alpn);
+    let mut conn = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    if let Ok(result) = timeout(FIRST_REQUEST, conn.as_mut()).await {
+        return result;
+    }
+    if !begun.load(Relaxed) {
+        return Err("no request in time".into());
+    }
+    conn.await
+}
+// ANCHOR_END: serve
+
+// ANCHOR: accept
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let address = env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
+    let listener = TcpListener::bind(address).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+
+    loop {
+        let (stream, _peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                eprintln!("accept failed: {error}");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        tokio::spawn(async move {
+            if let Err(error) = serve(stream, None).await
+                && !is_routine(&error)
+            {
+                eprintln!("connection failed: {}", report(&*error));
+            }
+        });
+    }
+}
+// ANCHOR_END: accept
+
+// ANCHOR: errors
+/// Whether an error says no more than that the client has gone, or was idle.
+pub fn is_routine(error: &Error) -> bool {
+    match error.downcast_ref::<hyper::Error>() {
+        Some(error) => error.is_timeout() || error.is_incomplete_message(),
+        // An error of the stream, before the version was known.
+        None => error.is::<io::Error>(),
+    }
+}
+// ANCHOR_END: errors
+
+pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", report(source)),
+        None => error.to_string(),
+    }
+}
+// ANCHOR_END: program
