@@ -20,13 +20,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// From the connect to the head of the first request.
-pub const FIRST_REQUEST: Duration = Duration::from_secs(5);
+const FIRST_REQUEST: Duration = Duration::from_secs(10);
 
 // ANCHOR: service
-async fn hello(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn hello(
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let version = request.version();
     let host = host(&request).unwrap_or("nobody");
     Ok(Response::new(Full::from(format!("{version:?} for {host}\n"))))
@@ -56,7 +58,7 @@ pub fn builder() -> auto::Builder<TokioExecutor> {
 // ANCHOR_END: builder
 
 // ANCHOR: alpn
-/// Speaks what ALPN has chosen. Where it has not, the first bytes decide.
+/// Over TLS, ALPN may have chosen the version. Otherwise the first bytes tell.
 pub fn builder_for(alpn: Option<&[u8]>) -> auto::Builder<TokioExecutor> {
     match alpn {
         Some(b"h2") => builder().http2_only(),
@@ -67,7 +69,10 @@ pub fn builder_for(alpn: Option<&[u8]>) -> auto::Builder<TokioExecutor> {
 // ANCHOR_END: alpn
 
 // ANCHOR: serve
-pub async fn serve<T>(stream: T, alpn: Option<&[u8]>) -> Result<(), Error>
+pub async fn serve<T>(
+    stream: T,
+    builder: auto::Builder<TokioExecutor>,
+) -> Result<(), Error>
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -76,7 +81,6 @@ where
         begun.store(true, Relaxed);
         hello(request)
     });
-    let builder = builder_for(alpn);
     let mut conn = pin!(builder.serve_connection(TokioIo::new(stream), service));
     if let Ok(result) = timeout(FIRST_REQUEST, conn.as_mut()).await {
         return result;
@@ -105,7 +109,7 @@ async fn main() -> Result<(), Error> {
             }
         };
         tokio::spawn(async move {
-            if let Err(error) = serve(stream, None).await
+            if let Err(error) = serve(stream, builder_for(None)).await
                 && !is_routine(&error)
             {
                 eprintln!("connection failed: {}", report(&*error));
@@ -116,13 +120,17 @@ async fn main() -> Result<(), Error> {
 // ANCHOR_END: accept
 
 // ANCHOR: errors
-/// Whether an error says no more than that the client has gone, or was idle.
+/// Whether an error says only that the client has gone, or was idle.
 pub fn is_routine(error: &Error) -> bool {
-    match error.downcast_ref::<hyper::Error>() {
-        Some(error) => error.is_timeout() || error.is_incomplete_message(),
-        // An error of the stream, before the version was known.
-        None => error.is::<io::Error>(),
-    }
+    let Some(error) = error.downcast_ref::<hyper::Error>() else {
+        // The stream failed before the version was known.
+        return error.is::<io::Error>();
+    };
+    let source = std::error::Error::source(error);
+    let stream_failed = source.is_some_and(|source| source.is::<io::Error>());
+    error.is_timeout()
+        || error.is_incomplete_message()
+        || stream_failed && !error.is_user()
 }
 // ANCHOR_END: errors
 

@@ -1,57 +1,722 @@
 //! What src/server/auto.md promises.
 
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpStream;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use std::io::Write;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use super::limits::{PREFACE, frame, SETTINGS};
 
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::{Body, Bytes, Frame, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
+};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use harness::{LIMIT, Program, Prose, page};
+
+use super::limits::{
+    END_HEADERS_AND_STREAM, GOAWAY, HEADERS, PREFACE, SETTINGS, end, frame, read_frame,
+};
+
+/// The program itself, for tests on a connection in memory with a clock that they move.
 #[allow(dead_code)]
 #[path = "../../server/auto.rs"]
 mod program;
 
+type Builder = auto::Builder<TokioExecutor>;
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: localhost:3000\r\n\r\n";
+const IDLE: &str = "read header from client timeout";
+const NO_REQUEST: &str = "no request in time";
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn auto() -> Prose {
+    page("server/auto")
+}
+
+fn first_request() -> u64 {
+    auto().number("A client that has sent no request after {} seconds is dropped")
+}
+
+fn head() -> u64 {
+    auto().number("the {} seconds for an HTTP/1 head")
+}
+
+fn new() -> Builder {
+    auto::Builder::new(TokioExecutor::new())
+}
+
+/// A connection in memory to the program, and how it ends.
+fn start(builder: Builder) -> (DuplexStream, JoinHandle<Result<(), String>>) {
+    let (client, server) = duplex(64 * 1024);
+    let conn = tokio::spawn(async {
+        program::serve(server, builder).await.map_err(|error| program::report(&*error))
+    });
+    (client, conn)
+}
+
+fn request(headers: &[u8]) -> Vec<u8> {
+    [
+        PREFACE.as_bytes(),
+        &frame(SETTINGS, 0, 0, &[]),
+        &frame(HEADERS, END_HEADERS_AND_STREAM, 1, headers),
+    ]
+    .concat()
+}
+
+/// GET / over http, authority x.
+const GET_2: &[u8] = b"\x82\x86\x84\x41\x01x";
+
+/// All that the server sends, until it closes the connection or says nothing for an hour.
+async fn all(client: &mut DuplexStream) -> String {
+    let mut bytes = Vec::new();
+    timeout(HOUR, client.read_to_end(&mut bytes)).await.ok();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The body that hyper's client gets over HTTP/2 on this stream.
+async fn over_http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> String {
+    let (mut client, driver) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(io))
+            .await
+            .unwrap();
+    tokio::spawn(driver);
+    let request = Request::get("http://localhost:3000/").body(Empty::<Bytes>::new());
+    text(client.send_request(request.unwrap()).await.unwrap()).await
+}
+
+/// The body that hyper's client gets over HTTP/1 on this stream.
+async fn over_http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> String {
+    let (mut client, driver) =
+        hyper::client::conn::http1::handshake(TokioIo::new(io)).await.unwrap();
+    tokio::spawn(driver);
+    let request = Request::get("/").header("host", "localhost:3000");
+    let request = request.body(Empty::<Bytes>::new()).unwrap();
+    text(client.send_request(request).await.unwrap()).await
+}
+
+async fn text(response: Response<Incoming>) -> String {
+    assert_eq!(response.status(), StatusCode::OK);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+const VERSION_1: &str = "HTTP/1.1 for localhost:3000\n";
+const VERSION_2: &str = "HTTP/2.0 for localhost:3000\n";
+
+// Both versions.
+
 #[tokio::test]
-async fn probe() {
-    let settings = frame(SETTINGS, 0, 0, &[]);
-    let h2: Vec<u8> = [PREFACE.as_bytes(), &settings].concat();
-    let bad: Vec<u8> = [PREFACE.as_bytes(), &frame(9, 0, 1, b"xx")].concat();
-    for (name, bytes, alpn) in [
-        ("nothing", &b""[..], None),
-        ("P", b"P", None),
-        ("half preface", b"PRI * HTTP/2.0\r\n", None),
-        ("other preface", b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", None),
-        ("half head", b"GET / HT", None),
-        ("half head2", b"GET / HTTP/1.1\r\nhost:", None),
-        ("tls", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03aaaaaaaaaaaaaaaaaaaaaaaaaaa", None),
-        ("whole", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", None),
-        ("preface", PREFACE.as_bytes(), None),
-        ("h2", &h2, None),
-        ("h2bad", &bad, None),
-        ("h2 on http1", &h2, Some(&b"http/1.1"[..])),
-        ("http1 on h2", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", Some(b"h2")),
+async fn both_versions_are_answered_on_one_port() {
+    let program = Program::start("auto");
+    let connect = async || tokio::net::TcpStream::connect(program.address).await.unwrap();
+    // At the same time: none of them has to wait until another one has gone.
+    let (first, second, third) = (connect().await, connect().await, connect().await);
+    let answers = timeout(LIMIT, async {
+        tokio::join!(over_http1(first), over_http2(second), over_http1(third))
+    });
+    let answers = answers.await.expect("each is answered");
+    assert_eq!(answers, (VERSION_1.into(), VERSION_2.into(), VERSION_1.into()));
+}
+
+/// The two sides of TLS, in memory.
+fn tls(client: &[&[u8]], server: &[&[u8]]) -> (TlsConnector, TlsAcceptor) {
+    let owned = |names: &[&[u8]]| names.iter().map(|name| name.to_vec()).collect();
+    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let cert = key.cert.der().clone();
+    let mut server_config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![cert.clone()],
+            key.signing_key.serialize_der().try_into().unwrap(),
+        )
+        .unwrap();
+    server_config.alpn_protocols = owned(server);
+    let mut roots = RootCertStore::empty();
+    roots.add(cert).unwrap();
+    let mut client_config =
+        ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    client_config.alpn_protocols = owned(client);
+    (Arc::new(client_config).into(), Arc::new(server_config).into())
+}
+
+#[tokio::test]
+async fn both_versions_are_answered_over_tls() {
+    const OFFERED: &[&[u8]] = &[b"h2", b"http/1.1"];
+    for (client, chosen) in [
+        (OFFERED, Some(&b"h2"[..])),
+        (&[b"h2"], Some(b"h2")),
+        (&[b"http/1.1"], Some(b"http/1.1")),
+        // No ALPN: the first bytes tell.
+        (&[], None),
     ] {
-        for end in ["eof", "rst", "half-eof", "stay"] {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            let (server, _) = listener.accept().await.unwrap();
-            let mut task = Box::pin(program::serve(server, alpn));
-            client.write_all(bytes).await.unwrap();
-            tokio::time::timeout(Duration::from_millis(20), &mut task).await.ok();
-            let mut got = vec![0; 1000];
-            let n = tokio::time::timeout(Duration::from_millis(20), client.read(&mut got)).await;
-            match end {
-                "eof" => drop(client),
-                "rst" => { client.set_zero_linger().unwrap(); drop(client) }
-                "half-eof" => { client.shutdown().await.unwrap(); Box::leak(Box::new(client)); }
-                _ => { Box::leak(Box::new(client)); }
+        for second in [true, false] {
+            if chosen.is_some_and(|chosen| (chosen == b"h2") != second) {
+                continue;
             }
-            let result = tokio::time::timeout(Duration::from_millis(7000), async { std::panic::AssertUnwindSafe(&mut task).await }).await;
-            let got = match n { Ok(Ok(n)) => format!("{:?}", String::from_utf8_lossy(&got[..n.min(60)])), other => format!("{other:?}") };
-            match result {
-                Ok(Err(error)) => println!("{name}/{end}: {} routine={} io={} hyper={} | {got}", program::report(&*error), program::is_routine(&error), error.is::<std::io::Error>(), error.is::<hyper::Error>()),
-                other => println!("{name}/{end}: {other:?} | {got}"),
-            }
+            let (connector, acceptor) = tls(client, OFFERED);
+            let (io, server) = duplex(64 * 1024);
+            tokio::spawn(async move {
+                let stream = acceptor.accept(server).await.unwrap();
+                let builder = program::builder_for(stream.get_ref().1.alpn_protocol());
+                program::serve(stream, builder).await
+            });
+            let answer = timeout(LIMIT, async {
+                let name = "localhost".try_into().unwrap();
+                let stream = connector.connect(name, io).await.unwrap();
+                assert_eq!(stream.get_ref().1.alpn_protocol(), chosen);
+                if second { over_http2(stream).await } else { over_http1(stream).await }
+            });
+            let answer = answer.await.expect("an answer");
+            assert_eq!(answer, if second { VERSION_2 } else { VERSION_1 }, "{chosen:?}");
         }
     }
-    std::io::stdout().flush().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn alpn_leaves_one_version() {
+    let (mut client, conn) = start(program::builder_for(Some(b"http/1.1")));
+    client.write_all(&request(GET_2)).await.unwrap();
+    let found = "invalid HTTP version parsed (found HTTP2 preface)";
+    assert_eq!(end(conn).await, (0, Err(found.to_owned())));
+    assert_eq!(all(&mut client).await, "");
+
+    let (mut client, conn) = start(program::builder_for(Some(b"h2")));
+    client.write_all(GET.as_bytes()).await.unwrap();
+    let (_, result) = end(conn).await;
+    let error = result.unwrap_err();
+    assert!(error.ends_with("unspecific protocol error detected"), "{error}");
+    assert!(!all(&mut client).await.contains("HTTP/1.1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_alpn_the_clock_of_http1_starts_with_the_connection() {
+    let (_client, conn) = start(program::builder_for(Some(b"http/1.1")));
+    assert_eq!(end(conn).await, (head(), Err(IDLE.to_owned())));
+    // HTTP/2 has no such clock.
+    let (_client, conn) = start(program::builder_for(Some(b"h2")));
+    assert_eq!(end(conn).await, (first_request(), Err(NO_REQUEST.to_owned())));
+}
+
+// How the version is found.
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sends_no_request_is_gone_within_the_limit() {
+    for bytes in ["", "P", "PRI * HTTP/2.0\r\n", PREFACE] {
+        let (mut client, conn) = start(program::builder_for(None));
+        client.write_all(bytes.as_bytes()).await.unwrap();
+        let expected = (first_request(), Err(NO_REQUEST.to_owned()));
+        assert_eq!(end(conn).await, expected, "{bytes:?}");
+    }
+    // A byte now and then does not help.
+    let (mut client, conn) = start(program::builder_for(None));
+    tokio::spawn(async move {
+        for byte in PREFACE.bytes() {
+            sleep(Duration::from_secs(1)).await;
+            client.write_all(&[byte]).await.ok();
+        }
+    });
+    assert_eq!(end(conn).await, (first_request(), Err(NO_REQUEST.to_owned())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_have_sent_a_request_are_not_dropped_at_that_limit() {
+    // A client over HTTP/2 that answers each PING.
+    let (client, conn) = start(program::builder_for(None));
+    let (mut client, driver) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client))
+            .await
+            .unwrap();
+    tokio::spawn(driver);
+    let get = || Request::get("http://localhost:3000/").body(Empty::<Bytes>::new()).unwrap();
+    client.send_request(get()).await.unwrap();
+    sleep(HOUR).await;
+    assert_eq!(text(client.send_request(get()).await.unwrap()).await, VERSION_2);
+    drop(client);
+    assert_eq!(end(conn).await, (0, Ok(())));
+    // A client over HTTP/1 that asks again before its head is due.
+    let (mut client, conn) = start(program::builder_for(None));
+    for _ in 0..100 {
+        client.write_all(GET.as_bytes()).await.unwrap();
+        sleep(Duration::from_secs(head() - 1)).await;
+    }
+    assert_eq!(all(&mut client).await.matches("200 OK").count(), 100);
+    assert_eq!(end(conn).await, (0, Err(IDLE.to_owned())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_version_is_unknown_as_long_as_the_bytes_are_those_of_the_preface() {
+    let [length] = auto().numbers("reads up to {} bytes, the length of the preface");
+    assert_eq!(length as usize, PREFACE.len());
+    let undecided = &PREFACE[..PREFACE.len() - 1];
+    for bytes in ["P", "PR", undecided] {
+        let (mut client, conn) = start(program::builder());
+        client.write_all(bytes.as_bytes()).await.unwrap();
+        let expected = (first_request(), Err(NO_REQUEST.to_owned()));
+        assert_eq!(end(conn).await, expected, "{bytes:?}");
+        assert_eq!(all(&mut client).await, "", "{bytes:?}");
+    }
+    for bytes in ["G", "PO", "PUT", "PRO"] {
+        let (mut client, conn) = start(program::builder());
+        client.write_all(bytes.as_bytes()).await.unwrap();
+        assert_eq!(end(conn).await, (head(), Err(IDLE.to_owned())), "{bytes:?}");
+    }
+    // The whole preface: the server answers with its settings.
+    let (mut client, _conn) = start(program::builder());
+    client.write_all(PREFACE.as_bytes()).await.unwrap();
+    assert_eq!(read_frame(&mut client).await.unwrap().0, SETTINGS);
+}
+
+/// A stream that notes how many bytes each read gives.
+struct Noting<T>(T, Arc<Mutex<Vec<usize>>>);
+
+impl<T: AsyncRead + Unpin> AsyncRead for Noting<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.0).poll_read(cx, buffer);
+        if result.is_ready() {
+            self.1.lock().unwrap().push(buffer.filled().len() - before);
+        }
+        result
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Noting<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn to_find_the_version_costs_one_small_read_for_each_connection() {
+    auto().says("one small read for each connection");
+    let mut reads = Vec::new();
+    for builder in [program::builder(), program::builder().http1_only()] {
+        let (mut client, server) = duplex(64 * 1024);
+        let noted = Arc::default();
+        let conn = tokio::spawn(program::serve(Noting(server, Arc::clone(&noted)), builder));
+        for _ in 0..2 {
+            client.write_all(GET.as_bytes()).await.unwrap();
+            sleep(Duration::from_secs(1)).await;
+        }
+        drop(client);
+        conn.await.unwrap().unwrap();
+        reads.push(noted.lock().unwrap().clone());
+    }
+    let (preface, get) = (PREFACE.len(), GET.len());
+    assert_eq!(reads, [vec![preface, get - preface, get, 0], vec![get, get, 0]]);
+}
+
+#[test]
+fn upgrade_to_h2c_is_answered_over_http1() {
+    let program = Program::start("auto");
+    let mut connection = program.connect();
+    for _ in 0..2 {
+        connection.send(
+            "GET / HTTP/1.1\r\nhost: localhost:3000\r\nconnection: Upgrade, HTTP2-Settings\r\n\
+             upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n",
+        );
+        let answer = connection.response().unwrap();
+        assert_eq!(answer.status(), "HTTP/1.1 200 OK");
+        assert_eq!(answer.header("upgrade"), None);
+        assert_eq!(answer.text(), VERSION_1);
+    }
+}
+
+// One handler for both.
+
+#[tokio::test(start_paused = true)]
+async fn the_host_is_found_in_either_version() {
+    let http1 = |head: &str| format!("{head}\r\nconnection: close\r\n\r\n").into_bytes();
+    for (bytes, expected) in [
+        (http1("GET / HTTP/1.1\r\nhost: one"), "HTTP/1.1 for one\n"),
+        // A client of a proxy sends the whole URI, and that counts.
+        (http1("GET http://two/ HTTP/1.1\r\nhost: one"), "HTTP/1.1 for two\n"),
+        (http1("GET / HTTP/1.0"), "HTTP/1.0 for nobody\n"),
+        (request(GET_2), "HTTP/2.0 for x\n"),
+        // Some proxies send a host header instead.
+        (request(b"\x82\x86\x84\x00\x04host\x03one"), "HTTP/2.0 for one\n"),
+    ] {
+        let (mut client, _conn) = start(program::builder());
+        client.write_all(&bytes).await.unwrap();
+        let answer = all(&mut client).await;
+        assert!(answer.contains(expected), "{expected:?} is not in {answer:?}");
+    }
+}
+
+// One version.
+
+async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    Ok(Response::new(Full::from("Hello, World!\n")))
+}
+
+/// What a server sends to a client that sends these bytes and then waits.
+async fn answer(builder: Builder, upgrades: bool, bytes: &[u8]) -> String {
+    let (mut client, server) = duplex(64 * 1024);
+    client.write_all(bytes).await.unwrap();
+    let io = TokioIo::new(server);
+    if upgrades {
+        let conn = builder.serve_connection_with_upgrades(io, service_fn(hello));
+        tokio::spawn(conn.into_owned());
+    } else {
+        tokio::spawn(builder.serve_connection(io, service_fn(hello)).into_owned());
+    }
+    all(&mut client).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_version_only_works_without_upgrades_alone() {
+    let served = |answer: &str| answer.contains("Hello, World!");
+    let second = request(GET_2);
+    for (builder, upgrades, http1, http2) in [
+        (new(), false, true, true),
+        (new().http1_only(), false, true, false),
+        (new().http2_only(), false, false, true),
+        (new(), true, true, true),
+        // Here they do nothing.
+        (new().http1_only(), true, true, true),
+        (new().http2_only(), true, true, true),
+    ] {
+        let answer_1 = answer(builder.clone(), upgrades, GET.as_bytes()).await;
+        let answer_2 = answer(builder.clone(), upgrades, &second).await;
+        let asked = format!("{builder:?}, upgrades: {upgrades}");
+        assert_eq!(served(&answer_1), http1, "HTTP/1: {asked}");
+        assert_eq!(served(&answer_2), http2, "HTTP/2: {asked}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "self.version.is_none()")]
+fn both_onlies_together_panic() {
+    let _ = new().http1_only().http2_only();
+}
+
+// The options.
+
+#[tokio::test(start_paused = true)]
+async fn a_timer_is_for_one_version_alone() {
+    let five = Duration::from_secs(5);
+    // It panics where a limit is set and its version has no timer.
+    let mut first = new();
+    first.http1().header_read_timeout(five);
+    first.http2().timer(TokioTimer::new());
+    let mut second = new();
+    second.http1().timer(TokioTimer::new());
+    second.http2().keep_alive_interval(five);
+    for (builder, bytes, message) in [
+        (first, "GET", "timeout `header_read_timeout` set, but no timer set"),
+        (second, PREFACE, "You must supply a timer."),
+    ] {
+        let (mut client, conn) = start(builder);
+        client.write_all(bytes.as_bytes()).await.unwrap();
+        let panic = conn.await.expect_err("a panic").into_panic();
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        assert_eq!(text.or(panic.downcast_ref::<&str>().copied()), Some(message));
+    }
+    // Where none is set, HTTP/1 has its default only if it has the timer.
+    for (timer, stays) in [(false, true), (true, false)] {
+        let mut builder = new();
+        builder.http2().timer(TokioTimer::new());
+        if timer {
+            builder.http1().timer(TokioTimer::new());
+        }
+        let (mut client, server) = duplex(1024);
+        client.write_all(b"GET").await.unwrap();
+        let conn = builder.serve_connection(TokioIo::new(server), service_fn(hello));
+        assert_eq!(timeout(HOUR, conn).await.is_err(), stays);
+    }
+}
+
+/// The options that `auto` does not have. If it gets one, the method of `auto` is called here instead,
+/// and this does not compile: then change the page.
+trait Missing {
+    fn max_header_size(&mut self) {}
+    fn allow_multiple_spaces_in_request_line_delimiters(&mut self) {}
+    fn header_table_size(&mut self) {}
+}
+
+impl Missing for auto::Http1Builder<'_, TokioExecutor> {}
+impl Missing for auto::Http2Builder<'_, TokioExecutor> {}
+
+#[test]
+fn auto_lacks_three_options() {
+    let mut builder = new();
+    builder.http1().max_header_size();
+    builder.http1().allow_multiple_spaces_in_request_line_delimiters();
+    builder.http2().header_table_size();
+    // The builders behind it have them.
+    hyper::server::conn::http1::Builder::new()
+        .max_header_size(8192)
+        .allow_multiple_spaces_in_request_line_delimiters(true);
+    hyper::server::conn::http2::Builder::new(TokioExecutor::new()).header_table_size(4096);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chain_may_end_in_await() {
+    let (mut client, server) = duplex(1024);
+    client.write_all(GET.as_bytes()).await.unwrap();
+    let conn = tokio::spawn(async {
+        new()
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_secs(1))
+            .http2()
+            .timer(TokioTimer::new())
+            .serve_connection(TokioIo::new(server), service_fn(hello))
+            .await
+            .map_err(|error| error.to_string())
+    });
+    assert_eq!(end(conn).await, (1, Err(IDLE.to_owned())));
+    assert!(all(&mut client).await.ends_with("Hello, World!\n"));
+}
+
+#[test]
+fn options_by_value_and_by_reference() {
+    // As the page says: these two take the builder, the others a reference.
+    let mut builder = new().title_case_headers(true).preserve_header_case(true);
+    builder.http1().title_case_headers(true).preserve_header_case(true);
+}
+
+// Upgrades.
+
+#[tokio::test(start_paused = true)]
+async fn upgrades_need_their_own_method() {
+    let outcome = async |upgrades: bool| {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let sender = Mutex::new(Some(sender));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let sender = sender.lock().unwrap().take().unwrap();
+            async move {
+                tokio::spawn(async move {
+                    let upgraded = hyper::upgrade::on(request).await;
+                    sender.send(upgraded.map(drop).map_err(|e| program::report(&e))).ok();
+                });
+                Response::builder()
+                    .status(StatusCode::SWITCHING_PROTOCOLS)
+                    .header("connection", "upgrade")
+                    .header("upgrade", "x")
+                    .body(Empty::<Bytes>::new())
+            }
+        });
+        let (mut client, server) = duplex(1024);
+        let io = TokioIo::new(server);
+        if upgrades {
+            let conn = new().serve_connection_with_upgrades(io, service).into_owned();
+            tokio::spawn(async { conn.await.unwrap() });
+        } else {
+            let conn = new().serve_connection(io, service).into_owned();
+            tokio::spawn(async { conn.await.ok() });
+        }
+        let ask = "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+        client.write_all(ask.as_bytes()).await.unwrap();
+        timeout(HOUR, receiver).await.expect("an outcome").unwrap()
+    };
+    assert_eq!(outcome(true).await, Ok(()));
+    assert_eq!(
+        outcome(false).await,
+        Err("upgrade expected but low level API in use".to_owned())
+    );
+}
+
+// A shutdown.
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_before_the_version_is_known_ends_the_connection_with_cancelled() {
+    for bytes in ["", "P"] {
+        let (mut client, server) = duplex(1024);
+        client.write_all(bytes.as_bytes()).await.unwrap();
+        let builder = program::builder();
+        let mut conn =
+            pin!(builder.serve_connection(TokioIo::new(server), service_fn(hello)));
+        timeout(Duration::from_secs(1), conn.as_mut()).await.unwrap_err();
+        conn.as_mut().graceful_shutdown();
+        let error = conn.await.unwrap_err();
+        assert_eq!(error.to_string(), "Cancelled");
+        let kind = error.downcast_ref::<io::Error>().unwrap().kind();
+        assert_eq!(kind, io::ErrorKind::Interrupted);
+        assert!(program::is_routine(&error));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_http2_only_answers_what_came_before_a_shutdown_and_was_not_read() {
+    let second = request(GET_2);
+    for (builder, bytes, answered) in [
+        (new(), GET.as_bytes(), false),
+        (new(), &second, false),
+        (new().http1_only(), GET.as_bytes(), false),
+        (new().http2_only(), &second, true),
+    ] {
+        let (mut client, server) = duplex(64 * 1024);
+        client.write_all(bytes).await.unwrap();
+        let mut conn =
+            Box::pin(builder.serve_connection(TokioIo::new(server), service_fn(hello)).into_owned());
+        conn.as_mut().graceful_shutdown();
+        tokio::spawn(conn);
+        let answer = all(&mut client).await;
+        assert_eq!(answer.contains("Hello, World!"), answered, "{builder:?}: {answer}");
+    }
+}
+
+// Errors.
+
+/// What a connection of the program ends with, whose client sends this and then resets it.
+async fn reset_after(bytes: &[u8]) -> program::Error {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client =
+        tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    let noted = Arc::<Mutex<Vec<usize>>>::default();
+    let server = Noting(server, noted.clone());
+    let conn = tokio::spawn(program::serve(server, program::builder()));
+    client.write_all(bytes).await.unwrap();
+    let read = async {
+        while noted.lock().unwrap().iter().sum::<usize>() < bytes.len() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(LIMIT, read).await.expect("the server reads");
+    client.set_zero_linger().unwrap();
+    drop(client);
+    timeout(LIMIT, conn).await.expect("the connection ends").unwrap().unwrap_err()
+}
+
+#[tokio::test]
+async fn a_client_that_resets_its_connection_is_routine() {
+    for (bytes, error, known) in [
+        ("", "Connection reset by peer", false),
+        ("P", "Connection reset by peer", false),
+        ("GET / HTTP/1.1\r\n", "connection error: Connection reset by peer", true),
+        (PREFACE, "connection error: connection reset", true),
+    ] {
+        let ended = reset_after(bytes.as_bytes()).await;
+        let text = program::report(&*ended);
+        assert!(text.starts_with(error), "{bytes:?}: {text}");
+        assert_eq!(ended.is::<hyper::Error>(), known, "{bytes:?}");
+        assert_eq!(ended.is::<io::Error>(), !known, "{bytes:?}");
+        assert!(program::is_routine(&ended), "{bytes:?}: {text}");
+    }
+}
+
+/// A body that fails as a file may.
+struct Broken;
+
+impl Body for Broken {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        Poll::Ready(Some(Err(io::Error::other("the disk is broken"))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_ends_are_routine_or_not() {
+    let ended = async |bytes: &[u8], close: bool| {
+        let (mut client, server) = duplex(64 * 1024);
+        client.write_all(bytes).await.unwrap();
+        if close {
+            client.shutdown().await.unwrap();
+        }
+        let result = program::serve(server, program::builder()).await;
+        let error = result.expect_err("an error");
+        (program::report(&*error), program::is_routine(&error))
+    };
+    let with = |text: &str, routine| (text.to_owned(), routine);
+    let gone = "connection closed before message completed";
+    assert_eq!(ended(b"GET / ", true).await, with(gone, true));
+    assert_eq!(ended(b"P", true).await, with(gone, true));
+    assert_eq!(ended(GET.as_bytes(), false).await, with(IDLE, true));
+    let silent = "http2 error: keep-alive timed out: operation timed out";
+    assert_eq!(ended(&request(GET_2), false).await, with(silent, true));
+    assert_eq!(ended(b"", false).await, with(NO_REQUEST, false));
+    // What TLS begins with.
+    let tls = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+    assert_eq!(ended(tls, false).await, with("invalid HTTP method parsed", false));
+
+    let (mut client, server) = duplex(1024);
+    client.write_all(GET.as_bytes()).await.unwrap();
+    let service =
+        service_fn(async |_: Request<Incoming>| Ok::<_, Infallible>(Response::new(Broken)));
+    let builder = program::builder();
+    let error = builder.serve_connection(TokioIo::new(server), service).await.unwrap_err();
+    assert_eq!(
+        (program::report(&*error), program::is_routine(&error)),
+        with("error from user's Body stream: the disk is broken", false)
+    );
+}
+
+#[test]
+fn routine_ends_are_not_logged() {
+    let program = Program::start("auto");
+    for _ in 0..20 {
+        let mut connection = program.connect();
+        connection.send("GET / HT");
+        drop(connection);
+        TcpStream::connect(program.address).unwrap();
+    }
+    let mut connection = program.connect();
+    connection.send("\x16\x03\x01\r\n\r\n");
+    assert!(connection.rest().unwrap().starts_with("HTTP/1.1 400 Bad Request\r\n"));
+    assert_eq!(program.line(), "connection failed: invalid HTTP method parsed");
+}
+
+#[tokio::test]
+async fn a_join_set_keeps_the_tasks_that_have_ended() {
+    let mut connections = JoinSet::new();
+    for _ in 0..3 {
+        let ended = connections.spawn(async {});
+        while !ended.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(connections.len(), 3);
+    while connections.join_next().await.is_some() {}
+    assert_eq!(connections.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_http2_client_is_found_by_its_missing_answer() {
+    let (mut client, conn) = start(program::builder());
+    client.write_all(&request(GET_2)).await.unwrap();
+    let silent = "http2 error: keep-alive timed out: operation timed out";
+    assert_eq!(end(conn).await, (30, Err(silent.to_owned())));
+    // The last thing that it gets says so.
+    let mut last = 0;
+    while let Ok((kind, ..)) = read_frame(&mut client).await {
+        last = kind;
+    }
+    assert_eq!(last, GOAWAY);
 }
