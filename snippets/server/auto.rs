@@ -24,6 +24,11 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// From the connect to the head of the first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// HTTP/1: for each head; also how long a connection may be idle.
+pub const HEAD: Duration = Duration::from_secs(5);
+/// HTTP/2: a PING to a client that is silent for so long, and the time for the answer.
+pub const PING_AFTER: Duration = Duration::from_secs(20);
+pub const PING_ANSWER: Duration = Duration::from_secs(10);
 
 // ANCHOR: service
 async fn hello(
@@ -44,15 +49,12 @@ fn host<B>(request: &Request<B>) -> Option<&str> {
 // ANCHOR: builder
 pub fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(5));
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(10));
+        .keep_alive_interval(PING_AFTER)
+        .keep_alive_timeout(PING_ANSWER);
     builder
 }
 // ANCHOR_END: builder

@@ -25,7 +25,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use harness::{LIMIT, Program, Prose, page};
 
 use super::limits::{
-    END_HEADERS_AND_STREAM, GOAWAY, HEADERS, PREFACE, SETTINGS, end, frame, read_frame,
+    END_HEADERS_AND_STREAM, GOAWAY, HEADERS, PREFACE, SETTINGS, end, frame,
+    read_frame,
 };
 
 /// The program itself, for tests on a connection in memory with a clock that they move.
@@ -49,7 +50,7 @@ fn first_request() -> u64 {
 }
 
 fn head() -> u64 {
-    auto().number("the {} seconds for an HTTP/1 head")
+    program::HEAD.as_secs()
 }
 
 fn new() -> Builder {
@@ -60,7 +61,9 @@ fn new() -> Builder {
 fn start(builder: Builder) -> (DuplexStream, JoinHandle<Result<(), String>>) {
     let (client, server) = duplex(64 * 1024);
     let conn = tokio::spawn(async {
-        program::serve(server, builder).await.map_err(|error| program::report(&*error))
+        program::serve(server, builder)
+            .await
+            .map_err(|error| program::report(&*error))
     });
     (client, conn)
 }
@@ -85,7 +88,9 @@ async fn all(client: &mut DuplexStream) -> String {
 }
 
 /// The body that hyper's client gets over HTTP/2 on this stream.
-async fn over_http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> String {
+async fn over_http2(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> String {
     let (mut client, driver) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(io))
             .await
@@ -96,7 +101,9 @@ async fn over_http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) ->
 }
 
 /// The body that hyper's client gets over HTTP/1 on this stream.
-async fn over_http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> String {
+async fn over_http1(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> String {
     let (mut client, driver) =
         hyper::client::conn::http1::handshake(TokioIo::new(io)).await.unwrap();
     tokio::spawn(driver);
@@ -119,7 +126,8 @@ const VERSION_2: &str = "HTTP/2.0 for localhost:3000\n";
 #[tokio::test]
 async fn both_versions_are_answered_on_one_port() {
     let program = Program::start("auto");
-    let connect = async || tokio::net::TcpStream::connect(program.address).await.unwrap();
+    let connect =
+        async || tokio::net::TcpStream::connect(program.address).await.unwrap();
     // At the same time: none of them has to wait until another one has gone.
     let (first, second, third) = (connect().await, connect().await, connect().await);
     let answers = timeout(LIMIT, async {
@@ -168,17 +176,26 @@ async fn both_versions_are_answered_over_tls() {
             let (io, server) = duplex(64 * 1024);
             tokio::spawn(async move {
                 let stream = acceptor.accept(server).await.unwrap();
-                let builder = program::builder_for(stream.get_ref().1.alpn_protocol());
+                let builder =
+                    program::builder_for(stream.get_ref().1.alpn_protocol());
                 program::serve(stream, builder).await
             });
             let answer = timeout(LIMIT, async {
                 let name = "localhost".try_into().unwrap();
                 let stream = connector.connect(name, io).await.unwrap();
                 assert_eq!(stream.get_ref().1.alpn_protocol(), chosen);
-                if second { over_http2(stream).await } else { over_http1(stream).await }
+                if second {
+                    over_http2(stream).await
+                } else {
+                    over_http1(stream).await
+                }
             });
             let answer = answer.await.expect("an answer");
-            assert_eq!(answer, if second { VERSION_2 } else { VERSION_1 }, "{chosen:?}");
+            assert_eq!(
+                answer,
+                if second { VERSION_2 } else { VERSION_1 },
+                "{chosen:?}"
+            );
         }
     }
 }
@@ -233,12 +250,16 @@ async fn a_client_that_sends_no_request_is_gone_within_the_limit() {
 async fn clients_that_have_sent_a_request_are_not_dropped_at_that_limit() {
     // A client over HTTP/2 that answers each PING.
     let (client, conn) = start(program::builder_for(None));
-    let (mut client, driver) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client))
-            .await
-            .unwrap();
+    let (mut client, driver) = hyper::client::conn::http2::handshake(
+        TokioExecutor::new(),
+        TokioIo::new(client),
+    )
+    .await
+    .unwrap();
     tokio::spawn(driver);
-    let get = || Request::get("http://localhost:3000/").body(Empty::<Bytes>::new()).unwrap();
+    let get = || {
+        Request::get("http://localhost:3000/").body(Empty::<Bytes>::new()).unwrap()
+    };
     client.send_request(get()).await.unwrap();
     sleep(HOUR).await;
     assert_eq!(text(client.send_request(get()).await.unwrap()).await, VERSION_2);
@@ -304,7 +325,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Noting<T> {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_flush(cx)
     }
 
@@ -323,7 +347,8 @@ async fn to_find_the_version_costs_one_small_read_for_each_connection() {
     for builder in [program::builder(), program::builder().http1_only()] {
         let (mut client, server) = duplex(64 * 1024);
         let noted = Arc::default();
-        let conn = tokio::spawn(program::serve(Noting(server, Arc::clone(&noted)), builder));
+        let conn =
+            tokio::spawn(program::serve(Noting(server, Arc::clone(&noted)), builder));
         for _ in 0..2 {
             client.write_all(GET.as_bytes()).await.unwrap();
             sleep(Duration::from_secs(1)).await;
@@ -356,7 +381,8 @@ fn upgrade_to_h2c_is_answered_over_http1() {
 
 #[tokio::test(start_paused = true)]
 async fn the_host_is_found_in_either_version() {
-    let http1 = |head: &str| format!("{head}\r\nconnection: close\r\n\r\n").into_bytes();
+    let http1 =
+        |head: &str| format!("{head}\r\nconnection: close\r\n\r\n").into_bytes();
     for (bytes, expected) in [
         (http1("GET / HTTP/1.1\r\nhost: one"), "HTTP/1.1 for one\n"),
         // A client of a proxy sends the whole URI, and that counts.
@@ -477,7 +503,8 @@ fn auto_lacks_three_options() {
     hyper::server::conn::http1::Builder::new()
         .max_header_size(8192)
         .allow_multiple_spaces_in_request_line_delimiters(true);
-    hyper::server::conn::http2::Builder::new(TokioExecutor::new()).header_table_size(4096);
+    hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .header_table_size(4096);
 }
 
 #[tokio::test(start_paused = true)]
@@ -518,7 +545,9 @@ async fn upgrades_need_their_own_method() {
             async move {
                 tokio::spawn(async move {
                     let upgraded = hyper::upgrade::on(request).await;
-                    sender.send(upgraded.map(drop).map_err(|e| program::report(&e))).ok();
+                    sender
+                        .send(upgraded.map(drop).map_err(|e| program::report(&e)))
+                        .ok();
                 });
                 Response::builder()
                     .status(StatusCode::SWITCHING_PROTOCOLS)
@@ -536,7 +565,8 @@ async fn upgrades_need_their_own_method() {
             let conn = new().serve_connection(io, service).into_owned();
             tokio::spawn(async { conn.await.ok() });
         }
-        let ask = "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+        let ask =
+            "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
         client.write_all(ask.as_bytes()).await.unwrap();
         timeout(HOUR, receiver).await.expect("an outcome").unwrap()
     };
@@ -578,12 +608,19 @@ async fn only_http2_only_answers_what_came_before_a_shutdown_and_was_not_read() 
     ] {
         let (mut client, server) = duplex(64 * 1024);
         client.write_all(bytes).await.unwrap();
-        let mut conn =
-            Box::pin(builder.serve_connection(TokioIo::new(server), service_fn(hello)).into_owned());
+        let mut conn = Box::pin(
+            builder
+                .serve_connection(TokioIo::new(server), service_fn(hello))
+                .into_owned(),
+        );
         conn.as_mut().graceful_shutdown();
         tokio::spawn(conn);
         let answer = all(&mut client).await;
-        assert_eq!(answer.contains("Hello, World!"), answered, "{builder:?}: {answer}");
+        assert_eq!(
+            answer.contains("Hello, World!"),
+            answered,
+            "{builder:?}: {answer}"
+        );
     }
 }
 
@@ -668,10 +705,12 @@ async fn other_ends_are_routine_or_not() {
 
     let (mut client, server) = duplex(1024);
     client.write_all(GET.as_bytes()).await.unwrap();
-    let service =
-        service_fn(async |_: Request<Incoming>| Ok::<_, Infallible>(Response::new(Broken)));
+    let service = service_fn(async |_: Request<Incoming>| {
+        Ok::<_, Infallible>(Response::new(Broken))
+    });
     let builder = program::builder();
-    let error = builder.serve_connection(TokioIo::new(server), service).await.unwrap_err();
+    let error =
+        builder.serve_connection(TokioIo::new(server), service).await.unwrap_err();
     assert_eq!(
         (program::report(&*error), program::is_routine(&error)),
         with("error from user's Body stream: the disk is broken", false)
@@ -712,7 +751,8 @@ async fn a_silent_http2_client_is_found_by_its_missing_answer() {
     let (mut client, conn) = start(program::builder());
     client.write_all(&request(GET_2)).await.unwrap();
     let silent = "http2 error: keep-alive timed out: operation timed out";
-    assert_eq!(end(conn).await, (30, Err(silent.to_owned())));
+    let limit = program::PING_AFTER + program::PING_ANSWER;
+    assert_eq!(end(conn).await, (limit.as_secs(), Err(silent.to_owned())));
     // The last thing that it gets says so.
     let mut last = 0;
     while let Ok((kind, ..)) = read_frame(&mut client).await {
