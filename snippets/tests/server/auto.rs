@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::service::service_fn;
@@ -544,10 +545,14 @@ async fn upgrades_need_their_own_method() {
             let sender = sender.lock().unwrap().take().unwrap();
             async move {
                 tokio::spawn(async move {
-                    let upgraded = hyper::upgrade::on(request).await;
-                    sender
-                        .send(upgraded.map(drop).map_err(|e| program::report(&e)))
-                        .ok();
+                    let stream = hyper::upgrade::on(request).await.map(|upgraded| {
+                        // hyper does not find the stream, hyper-util does.
+                        let upgraded =
+                            upgraded.downcast::<TokioIo<DuplexStream>>().unwrap_err();
+                        auto::upgrade::downcast::<TokioIo<DuplexStream>>(upgraded)
+                            .expect("the stream");
+                    });
+                    sender.send(stream.map_err(|e| program::report(&e))).ok();
                 });
                 Response::builder()
                     .status(StatusCode::SWITCHING_PROTOCOLS)
@@ -600,27 +605,35 @@ async fn a_shutdown_before_the_version_is_known_ends_the_connection_with_cancell
 #[tokio::test(start_paused = true)]
 async fn only_http2_only_answers_what_came_before_a_shutdown_and_was_not_read() {
     let second = request(GET_2);
-    for (builder, bytes, answered) in [
-        (new(), GET.as_bytes(), false),
-        (new(), &second, false),
-        (new().http1_only(), GET.as_bytes(), false),
-        (new().http2_only(), &second, true),
+    let cancelled = Err("Cancelled".to_owned());
+    for (builder, bytes, answered, expected) in [
+        (new(), GET.as_bytes(), false, cancelled.clone()),
+        (new(), &second, false, cancelled),
+        (new().http1_only(), GET.as_bytes(), false, Ok(())),
+        (new().http2_only(), &second, true, Ok(())),
     ] {
         let (mut client, server) = duplex(64 * 1024);
         client.write_all(bytes).await.unwrap();
-        let mut conn = Box::pin(
-            builder
-                .serve_connection(TokioIo::new(server), service_fn(hello))
-                .into_owned(),
-        );
+        let conn = builder.serve_connection(TokioIo::new(server), service_fn(hello));
+        let mut conn = Box::pin(conn.into_owned());
         conn.as_mut().graceful_shutdown();
-        tokio::spawn(conn);
-        let answer = all(&mut client).await;
+        let conn =
+            tokio::spawn(async { conn.await.map_err(|error| error.to_string()) });
+        let mut answer = [0; 1024];
+        let mut received = String::new();
+        // Reads until the server is done, and then leaves.
+        while let Ok(Ok(count @ 1..)) =
+            timeout(Duration::from_secs(1), client.read(&mut answer)).await
+        {
+            received += &String::from_utf8_lossy(&answer[..count]);
+        }
+        drop(client);
         assert_eq!(
-            answer.contains("Hello, World!"),
+            received.contains("Hello, World!"),
             answered,
-            "{builder:?}: {answer}"
+            "{builder:?}: {received}"
         );
+        assert_eq!(end(conn).await, (0, expected), "{builder:?}");
     }
 }
 
@@ -687,8 +700,8 @@ async fn other_ends_are_routine_or_not() {
         if close {
             client.shutdown().await.unwrap();
         }
-        let result = program::serve(server, program::builder()).await;
-        let error = result.expect_err("an error");
+        let result = timeout(HOUR, program::serve(server, program::builder())).await;
+        let error = result.expect("it ends").expect_err("an error");
         (program::report(&*error), program::is_routine(&error))
     };
     let with = |text: &str, routine| (text.to_owned(), routine);
@@ -703,17 +716,36 @@ async fn other_ends_are_routine_or_not() {
     let tls = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
     assert_eq!(ended(tls, false).await, with("invalid HTTP method parsed", false));
 
-    let (mut client, server) = duplex(1024);
-    client.write_all(GET.as_bytes()).await.unwrap();
-    let service = service_fn(async |_: Request<Incoming>| {
-        Ok::<_, Infallible>(Response::new(Broken))
-    });
-    let builder = program::builder();
-    let error =
-        builder.serve_connection(TokioIo::new(server), service).await.unwrap_err();
+    // A body that fails, a service that fails, and a client that leaves during the answer.
+    let failed = async |outcome: fn() -> io::Result<BoxBody<Bytes, io::Error>>| {
+        let (mut client, server) = duplex(1024);
+        client.write_all(GET.as_bytes()).await.unwrap();
+        let service = service_fn(move |_: Request<Incoming>| async move {
+            outcome().map(Response::new)
+        });
+        let builder = program::builder();
+        let conn = builder.serve_connection(TokioIo::new(server), service);
+        let leave = async {
+            sleep(Duration::from_secs(1)).await;
+            drop(client);
+        };
+        let (result, ()) = tokio::join!(conn, leave);
+        let error = result.expect_err("an error");
+        (program::report(&*error), program::is_routine(&error))
+    };
     assert_eq!(
-        (program::report(&*error), program::is_routine(&error)),
+        failed(|| Ok(Broken.boxed())).await,
         with("error from user's Body stream: the disk is broken", false)
+    );
+    assert_eq!(
+        failed(|| Err(io::Error::other("the disk is broken"))).await,
+        with("error from user's Service: the disk is broken", false)
+    );
+    let large =
+        || Ok(Full::from(vec![b'.'; 64 * 1024]).map_err(|no| match no {}).boxed());
+    assert_eq!(
+        failed(large).await,
+        with("error writing a body to connection: broken pipe", true)
     );
 }
 
