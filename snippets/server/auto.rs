@@ -60,7 +60,7 @@ pub fn builder() -> auto::Builder<TokioExecutor> {
 // ANCHOR_END: builder
 
 // ANCHOR: alpn
-/// Over TLS, ALPN may have chosen the version. Otherwise the first bytes tell.
+/// Over TLS, ALPN may have chosen the version. Otherwise the first bytes decide.
 pub fn builder_for(alpn: Option<&[u8]>) -> auto::Builder<TokioExecutor> {
     match alpn {
         Some(b"h2") => builder().http2_only(),

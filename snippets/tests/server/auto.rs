@@ -162,18 +162,19 @@ fn tls(client: &[&[u8]], server: &[&[u8]]) -> (TlsConnector, TlsAcceptor) {
 #[tokio::test]
 async fn both_versions_are_answered_over_tls() {
     const OFFERED: &[&[u8]] = &[b"h2", b"http/1.1"];
-    for (client, chosen) in [
-        (OFFERED, Some(&b"h2"[..])),
-        (&[b"h2"], Some(b"h2")),
-        (&[b"http/1.1"], Some(b"http/1.1")),
-        // No ALPN: the first bytes tell.
-        (&[], None),
+    for (client, server, chosen) in [
+        (OFFERED, OFFERED, Some(&b"h2"[..])),
+        (&[b"h2"], OFFERED, Some(b"h2")),
+        (&[b"http/1.1"], OFFERED, Some(b"http/1.1")),
+        // One of them offers none: the first bytes decide.
+        (&[], OFFERED, None),
+        (OFFERED, &[], None),
     ] {
         for second in [true, false] {
             if chosen.is_some_and(|chosen| (chosen == b"h2") != second) {
                 continue;
             }
-            let (connector, acceptor) = tls(client, OFFERED);
+            let (connector, acceptor) = tls(client, server);
             let (io, server) = duplex(64 * 1024);
             tokio::spawn(async move {
                 let stream = acceptor.accept(server).await.unwrap();
@@ -390,6 +391,7 @@ async fn the_host_is_found_in_either_version() {
         (http1("GET http://two/ HTTP/1.1\r\nhost: one"), "HTTP/1.1 for two\n"),
         (http1("GET / HTTP/1.0"), "HTTP/1.0 for nobody\n"),
         (request(GET_2), "HTTP/2.0 for x\n"),
+        (request(b"\x82\x86\x84\x41\x01x\x00\x04host\x03one"), "HTTP/2.0 for x\n"),
         // Some proxies send a host header instead.
         (request(b"\x82\x86\x84\x00\x04host\x03one"), "HTTP/2.0 for one\n"),
     ] {
