@@ -19,12 +19,12 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
 
 /// Connections at a time. Stay well below `ulimit -n`.
-const MAX_CONNECTIONS: usize = 64;
+pub const MAX_CONNECTIONS: usize = 64;
 /// From the connect to the head of the first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(5);
 /// When a connection must end, and the time for its last responses.
@@ -34,14 +34,14 @@ const LAST_RESPONSES: Duration = Duration::from_secs(30);
 const MAX_BODY: usize = 1024 * 1024;
 const BODY: Duration = Duration::from_secs(10);
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
 type Body = BoxBody<Bytes, Infallible>;
 
 // ANCHOR: windows
 /// Requests at a time on one connection.
-const MAX_STREAMS: u32 = 20;
+pub const MAX_STREAMS: u32 = 20;
 /// Bytes of a body that may arrive before the handler reads them.
-const STREAM_WINDOW: u32 = 64 * 1024;
+pub const STREAM_WINDOW: u32 = 64 * 1024;
 // ANCHOR_END: windows
 
 // ANCHOR: builder
@@ -110,8 +110,8 @@ async fn upload(body: Incoming) -> Response<Body> {
     if expected.is_some_and(|expected| expected != sum) {
         return text(StatusCode::BAD_REQUEST, "the sum is wrong\n");
     }
-    let trailers =
-        HeaderMap::from_iter([(hyper::header::HeaderName::from_static("sum"), sum)]);
+    let mut trailers = HeaderMap::new();
+    trailers.insert("sum", sum);
     let body = Full::from(format!("{} bytes\n", bytes.len()));
     Response::new(body.with_trailers(async { Some(Ok(trailers)) }).boxed())
 }
@@ -180,6 +180,23 @@ pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
+// ANCHOR: accept
+pub async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _peer)) => {
+                stream.set_nodelay(true).ok();
+                return stream;
+            }
+            Err(error) => {
+                eprintln!("accept failed: {error}");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+// ANCHOR_END: accept
+
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let address = env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
@@ -189,16 +206,7 @@ async fn main() -> Result<(), Error> {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let slot = slots.clone().acquire_owned().await?;
-        let (stream, _peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                eprintln!("accept failed: {error}");
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        // Without it, the kernel holds back small frames.
-        stream.set_nodelay(true).ok();
+        let stream = accept(&listener).await;
         tokio::spawn(async move {
             if let Err(error) = serve(stream, Arc::new(Notify::new())).await {
                 eprintln!("connection failed: {}", report(&*error));

@@ -14,10 +14,9 @@ async fn handle(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallibl
     Ok(Response::new(Full::from(*text)))
 }
 
-async fn serve(stream: tokio::net::TcpStream) -> hyper::Result<()> {
-    http2::Builder::new(TokioExecutor::new())
-        .serve_connection(TokioIo::new(stream), service_fn(handle))
-        .await
+fn serve(stream: tokio::net::TcpStream) {
+    let http2 = http2::Builder::new(TokioExecutor::new());
+    let _conn = http2.serve_connection(TokioIo::new(stream), service_fn(handle));
 }
 
 fn main() {}
