@@ -60,7 +60,6 @@ pub fn builder() -> http2::Builder<TokioExecutor> {
 }
 // ANCHOR_END: builder
 
-// ANCHOR: handle
 pub async fn handle(
     request: Request<Incoming>,
     leave: Arc<Notify>,
@@ -85,7 +84,6 @@ pub async fn handle(
         _ => text(StatusCode::NOT_FOUND, "no such page\n"),
     })
 }
-// ANCHOR_END: handle
 
 fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Full::new(text.into()).boxed());
@@ -93,7 +91,6 @@ fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     response
 }
 
-// ANCHOR: upload
 async fn upload(body: Incoming) -> Response<Body> {
     let body = Limited::new(body, MAX_BODY);
     let body = match timeout(BODY, body.collect()).await {
@@ -104,6 +101,7 @@ async fn upload(body: Incoming) -> Response<Body> {
         Ok(Err(_)) => return text(StatusCode::BAD_REQUEST, "broken off\n"),
         Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "too slow\n"),
     };
+    // ANCHOR: sum
     let expected = body.trailers().and_then(|trailers| trailers.get("sum")).cloned();
     let bytes = body.to_bytes();
     let sum = HeaderValue::from(bytes.iter().map(|&b| u64::from(b)).sum::<u64>());
@@ -114,8 +112,8 @@ async fn upload(body: Incoming) -> Response<Body> {
     trailers.insert("sum", sum);
     let body = Full::from(format!("{} bytes\n", bytes.len()));
     Response::new(body.with_trailers(async { Some(Ok(trailers)) }).boxed())
+    // ANCHOR_END: sum
 }
-// ANCHOR_END: upload
 
 // ANCHOR: download
 /// 1,024 pieces of 64 KiB.
@@ -180,7 +178,6 @@ pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
-// ANCHOR: accept
 pub async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
@@ -195,7 +192,6 @@ pub async fn accept(listener: &TcpListener) -> TcpStream {
         }
     }
 }
-// ANCHOR_END: accept
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {

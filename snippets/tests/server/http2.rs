@@ -383,8 +383,12 @@ async fn bodies_and_headers_are_limited() {
     assert_eq!(client.send_request(endless).await.unwrap().status(), 408);
 
     let mut cookies = ask("/");
-    cookies.headers_mut().insert("cookie", ".".repeat(8 * 1024).parse().unwrap());
-    assert_eq!(client.send_request(cookies).await.unwrap().status(), 431);
+    let size = 1024 * http2().number("Over {} KiB, the answer is 431") as usize;
+    for (size, status) in [(size - 1024, 200), (size, 431)] {
+        cookies.headers_mut().insert("cookie", ".".repeat(size).parse().unwrap());
+        let response = client.send_request(cookies.clone()).await.unwrap();
+        assert_eq!(response.status(), status);
+    }
     assert_eq!(client.send_request(ask("/")).await.unwrap().status(), 200);
 }
 
