@@ -34,7 +34,7 @@ const LAST_RESPONSES: Duration = Duration::from_secs(30);
 const MAX_BODY: usize = 1024 * 1024;
 const BODY: Duration = Duration::from_secs(10);
 
-pub type Error = Box<dyn std::error::Error + Send + Sync>;
+type Error = Box<dyn std::error::Error + Send + Sync>;
 type Body = BoxBody<Bytes, Infallible>;
 
 // ANCHOR: windows

@@ -42,14 +42,15 @@ fn counted() -> (DuplexStream, Count) {
     let service = service_fn(move |request| {
         let count = count.clone();
         async move {
-            let response = program::handle(request, Arc::default()).await?;
+            let response = program::handle(request, Arc::default()).await;
+            let response = response.map_err(|error| error.to_string())?;
             let response = response.map(|body| {
                 body.map_frame(move |frame| {
                     count.fetch_add(frame.data_ref().map_or(0, Bytes::len), Relaxed);
                     frame
                 })
             });
-            Ok::<_, program::Error>(response)
+            Ok::<_, String>(response)
         }
     });
     let (client, server) = duplex(64 * KIB);
