@@ -66,8 +66,8 @@ pub async fn handle(
 ) -> Result<Response<Body>, Error> {
     Ok(match (request.method(), request.uri().path()) {
         (&Method::GET, "/") => {
-            let (version, host) = (request.version(), request.uri().authority());
-            let host = host.map_or("", |host| host.as_str());
+            let host = request.uri().host().unwrap_or_default();
+            let version = request.version();
             text(StatusCode::OK, format!("{version:?} to {host}\n"))
         }
         (&Method::GET, "/slow") => {
