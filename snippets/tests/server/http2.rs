@@ -439,15 +439,24 @@ pub async fn until(stream: &mut DuplexStream, kind: u8) -> (u32, Vec<u8>) {
 
 // On the running program.
 
+/// What curl says of a request that fails.
+fn curl(arguments: &[&str]) -> String {
+    let mut curl = Command::new("curl");
+    curl.args(["-q", "-sS", "--noproxy", "*", "--max-time", "20"]).args(arguments);
+    String::from_utf8(curl.output().unwrap().stderr).unwrap()
+}
+
 #[test]
-fn http1_is_not_understood() {
+fn curl_names_the_reset_of_a_failed_service_and_http1_is_not_understood() {
     let program = Program::start("http2");
-    let url = format!("http://{}/", program.address);
+    let url = format!("http://{}", program.address);
+    let error = curl(&["--http2-prior-knowledge", &format!("{url}/fail")]);
+    http2().says("was not closed cleanly: INTERNAL_ERROR");
+    assert!(error.contains("was not closed cleanly: INTERNAL_ERROR"), "{error}");
+
+    // These are the first lines in the log: the error of the service is not there.
     for version in ["--http1.1", "--http2"] {
-        let mut curl = Command::new("curl");
-        curl.args(["-q", "-sS", "--noproxy", "*", "--max-time", "20", version, &url]);
-        let output = curl.output().unwrap();
-        let error = String::from_utf8(output.stderr).unwrap();
+        let error = curl(&[version, &url]);
         http2().says("Received HTTP/0.9 when not allowed");
         assert!(error.contains("Received HTTP/0.9 when not allowed"), "{error}");
         let reason = "unspecific protocol error detected";
