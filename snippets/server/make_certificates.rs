@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io::Write;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType,
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-    write("ca.pem", &ca.pem())?;
+    write("ca.pem", 0o644, &ca.pem())?;
 
     let server = ExtendedKeyUsagePurpose::ServerAuth;
     let here = ["localhost", "127.0.0.1", "::1"];
@@ -51,25 +51,25 @@ fn sign(
     params.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate()?;
     let cert = params.signed_by(&key, ca)?;
-    write(cert_file, &cert.pem())?;
-    write(key_file, &key.serialize_pem())?;
+    write(cert_file, 0o644, &cert.pem())?;
+    write(key_file, 0o600, &key.serialize_pem())?;
     Ok(())
 }
 // ANCHOR_END: sign
 
 // ANCHOR: write
-/// Writes a file that its owner alone can read, and replaces none.
-fn write(file: &str, pem: &str) -> io::Result<()> {
+/// Writes a new file: one that exists is not replaced.
+fn write(file: &str, mode: u32, pem: &str) -> Result<(), Box<dyn Error>> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let named =
-        |error: io::Error| io::Error::new(error.kind(), format!("{file}: {error}"));
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+    #[cfg(not(unix))]
+    let _ = mode;
     options
         .open(file)
-        .and_then(|mut f| f.write_all(pem.as_bytes()))
-        .map_err(named)?;
+        .and_then(|mut opened| opened.write_all(pem.as_bytes()))
+        .map_err(|error| format!("{file}: {error}"))?;
     println!("wrote {file}");
     Ok(())
 }
