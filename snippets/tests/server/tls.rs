@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -414,8 +413,7 @@ async fn what_clients_leave_in_the_log() {
     let (program, folder) = start();
     in_time(async {
         // A client that does not trust the CA.
-        let mut distrusting = client(&folder, &[]);
-        distrusting = ClientConfig::builder()
+        let distrusting = ClientConfig::builder()
             .with_root_certificates(RootCertStore::empty())
             .with_no_client_auth();
         let stream = TcpStream::connect(program.address).await.unwrap();
@@ -428,22 +426,259 @@ async fn what_clients_leave_in_the_log() {
         drop(program.connect());
         assert_eq!(program.line(), "connection failed: tls handshake eof");
 
-        for (version, bytes) in [
-            ("http/1.1", &b""[..]),
-            ("http/1.1", b"GET / HTTP/1.1\r\n"),
-            ("http/1.1", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"),
-            ("h2", b""),
+        // These vanish after the handshake: TCP ends, and TLS was not ended before. The first has its
+        // answer, the second has sent half a head.
+        let no_notify = "peer closed connection without sending TLS close_notify: \
+                         https://docs.rs/rustls/latest/rustls/manual/_03_howto/index.html#unexpected-eof";
+        for (version, bytes, answered) in [
+            ("http/1.1", "GET / HTTP/1.1\r\nhost: x\r\n\r\n", true),
+            ("http/1.1", "GET / HTTP/1.1\r\n", false),
+            ("http/1.1", "", false),
+            ("h2", "", false),
         ] {
             let mut stream = connect_to(&program, client(&folder, &[version])).await;
-            stream.write_all(bytes).await.unwrap();
-            if bytes.ends_with(b"\r\n\r\n") {
-                stream.read(&mut [0; 1024]).await.unwrap();
+            stream.write_all(bytes.as_bytes()).await.unwrap();
+            if answered {
+                assert_ne!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
             }
-            let (stream, _) = stream.into_inner();
-            let stream = stream.into_std().unwrap();
-            stream.shutdown(Shutdown::Write).unwrap();
+            let (mut stream, _) = stream.into_inner();
+            stream.shutdown().await.unwrap();
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).await.ok();
             eprintln!("{version} {bytes:?} {}", program.line());
         }
+        let _ = no_notify;
     })
     .await;
+}
+
+#[test]
+fn plain_http_is_redirected() {
+    let (program, plain, _folder) = start_with_redirect();
+    let port = program.address.port();
+    let ask = |request: &str| {
+        let mut connection =
+            Connection::new(std::net::TcpStream::connect(&plain).unwrap());
+        connection.send(request);
+        let answer = connection.response().unwrap();
+        assert_eq!(connection.rest().unwrap(), "", "{request:?}: then it closes");
+        let location = answer.header("location").map(str::to_owned);
+        (answer.status()[9..12].to_owned(), location)
+    };
+    for (request, location) in [
+        ("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n", "localhost:{}/"),
+        (
+            "GET /a%20b?c=d HTTP/1.1\r\nhost: LocalHost:80\r\n\r\n",
+            "localhost:{}/a%20b?c=d",
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 2\r\n\r\nhi",
+            "127.0.0.1:{}/",
+        ),
+        // A path that is an address, and a target that names another host.
+        (
+            "GET //evil.example/ HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            "localhost:{}//evil.example/",
+        ),
+        (
+            "GET http://evil.example/ HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            "localhost:{}/",
+        ),
+        ("GET / HTTP/1.1\r\nhost: evil.example@localhost\r\n\r\n", "localhost:{}/"),
+    ] {
+        let location =
+            format!("https://{}", location.replace("{}", &port.to_string()));
+        assert_eq!(ask(request), ("308".to_owned(), Some(location)), "{request:?}");
+    }
+    for request in [
+        "GET / HTTP/1.1\r\nhost: evil.example\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: localhost.evil.example\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: localhost@evil.example\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: local host\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: \r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "CONNECT evil.example:443 HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    ] {
+        assert_eq!(ask(request), ("400".to_owned(), None), "{request:?}");
+    }
+}
+
+#[test]
+fn silent_clients_of_the_plain_port_go() {
+    let (program, plain, _folder) = start_with_redirect();
+    let start = Instant::now();
+    let mut silent = Connection::new(std::net::TcpStream::connect(plain).unwrap());
+    assert_eq!(silent.rest().unwrap(), "");
+    assert!(start.elapsed() >= Duration::from_secs(head()));
+    assert_eq!(program.line(), "redirect failed: read header from client timeout");
+}
+
+#[test]
+fn a_browser_is_told_to_use_https() {
+    let (program, folder) = start();
+    let head = curl(&program, &folder, &["--head"]);
+    assert!(head.contains("strict-transport-security: max-age=300"), "{head}");
+}
+
+/// The error that the program ends with.
+fn error_in(folder: &TempDir) -> String {
+    let mut command = Command::new(harness::cargo::program("tls"));
+    let output = command.arg("127.0.0.1:0").current_dir(folder).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).unwrap().trim_end().to_owned()
+}
+
+#[test]
+fn errors_in_the_files_are_reported() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name);
+    let replace = |name: &str, by: &str| {
+        let saved = fs::read(path(name)).unwrap();
+        fs::write(path(name), by).unwrap();
+        let error = error_in(&folder);
+        fs::write(path(name), saved).unwrap();
+        error
+    };
+    let other = fs::read_to_string(path("client-key.pem")).unwrap();
+    let key = fs::read_to_string(path("key.pem")).unwrap();
+    let cert = fs::read_to_string(path("cert.pem")).unwrap();
+
+    // A key without a certificate, and the reverse; a text that is not PEM; half of a file.
+    assert_eq!(
+        replace("cert.pem", &key),
+        "Error: \"cert.pem: there is no certificate in it\""
+    );
+    for by in [&cert, "no PEM", "", &key.replace("PRIVATE", "ENCRYPTED PRIVATE")] {
+        assert_eq!(replace("key.pem", by), "Error: \"key.pem: no items found\"");
+    }
+    let half = replace("cert.pem", &cert[..cert.len() / 2]);
+    assert!(
+        half.starts_with("Error: \"cert.pem: missing section end marker"),
+        "{half}"
+    );
+    // Both are right, but do not belong together.
+    assert_eq!(replace("key.pem", &other), "Error: InconsistentKeys(KeyMismatch)");
+    fs::remove_file(path("key.pem")).unwrap();
+    assert_eq!(
+        error_in(&folder),
+        "Error: \"key.pem: I/O error: No such file or directory (os error 2)\""
+    );
+}
+
+/// What rustls says when nobody checks that there is a certificate, and about keys that do not match.
+#[test]
+fn what_rustls_says_about_certificates() {
+    let folder = folder();
+    let key = |name: &str| PrivateKeyDer::from_pem_file(folder.path().join(name));
+    let build = |chain, key| {
+        let config = ServerConfig::builder().with_no_client_auth();
+        config.with_single_cert(chain, key).unwrap_err().to_string()
+    };
+    let error = build(vec![], key("key.pem").unwrap());
+    assert_eq!(error, "peer sent no certificates");
+    let cert = CertificateDer::from_pem_file(folder.path().join("cert.pem"));
+    let error = build(vec![cert.unwrap()], key("client-key.pem").unwrap());
+    assert_eq!(error, "keys may not be consistent: KeyMismatch");
+}
+
+// On an in-memory connection, with a clock that stands still while there is work to do.
+
+/// A connection to the program, and how it ends.
+fn begin(folder: &TempDir) -> (DuplexStream, JoinHandle<Result<(), String>>) {
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let config = program::tls_config(&file("cert.pem"), &file("key.pem")).unwrap();
+    let (client, server) = duplex(64 * 1024);
+    let conn = tokio::spawn(async {
+        program::serve(server, Arc::new(config).into())
+            .await
+            .map_err(|error| program::report(&*error))
+    });
+    (client, conn)
+}
+
+fn error(seconds: u64, text: &str) -> (u64, Result<(), String>) {
+    (seconds, Err(text.to_owned()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_ends_at_its_limit() {
+    let folder = folder();
+    for (bytes, slowly) in [(&b""[..], false), (HALF, false), (HALF, true)] {
+        let (mut client, conn) = begin(&folder);
+        client.write_all(bytes).await.unwrap();
+        let (_reader, mut writer) = tokio::io::split(client);
+        let slow = tokio::spawn(async move {
+            while slowly {
+                sleep(Duration::from_secs(1)).await;
+                writer.write_all(b"\x01").await.ok();
+            }
+            std::future::pending::<()>().await;
+        });
+        assert_eq!(end(conn).await, error(handshake(), "no TLS handshake in time"));
+        slow.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_falls_silent_after_its_handshake_goes() {
+    let folder = folder();
+    let settings = frame(SETTINGS, 0, 0, &[]);
+    let preface = [PREFACE.as_bytes(), &settings].concat();
+    let no_head = "read header from client timeout";
+    for (version, bytes, expected) in [
+        ("http/1.1", &b""[..], error(head(), no_head)),
+        ("http/1.1", b"GET / HTTP/1.1\r\n", error(head(), no_head)),
+        ("http/1.1", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", error(head(), no_head)),
+        ("h2", b"", error(first_request(), "no request in time")),
+        ("h2", b"PRI * HTTP", error(first_request(), "no request in time")),
+        ("h2", &preface, error(first_request(), "no request in time")),
+    ] {
+        let (client, conn) = begin(&folder);
+        let config = self::client(&folder, &[version]);
+        let mut client = connect(client, config, "localhost").await.unwrap();
+        client.write_all(bytes).await.unwrap();
+        client.flush().await.unwrap();
+        let what = String::from_utf8_lossy(bytes).into_owned();
+        assert_eq!(end(conn).await, expected, "{version} {what:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http2_client_that_is_gone_after_its_request_is_found() {
+    let folder = folder();
+    let (client, conn) = begin(&folder);
+    let config = self::client(&folder, &["h2"]);
+    let mut client = connect(client, config, "localhost").await.unwrap();
+    let get = b"\x82\x86\x84\x41\x01x";
+    let begun = [
+        PREFACE.as_bytes(),
+        &frame(SETTINGS, 0, 0, &[]),
+        &frame(HEADERS, END_HEADERS_AND_STREAM, 1, get),
+    ];
+    client.write_all(&begun.concat()).await.unwrap();
+    let gone = "http2 error: keep-alive timed out: operation timed out";
+    assert_eq!(end(conn).await, error(ping(), gone));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http2_client_that_answers_pings_may_stay() {
+    let folder = folder();
+    let (client, conn) = begin(&folder);
+    let config = self::client(&folder, &["h2"]);
+    let client = connect(client, config, "localhost").await.unwrap();
+    let (mut client, driver) = hyper::client::conn::http2::handshake(
+        TokioExecutor::new(),
+        TokioIo::new(client),
+    )
+    .await
+    .unwrap();
+    tokio::spawn(driver);
+    for _ in 0..2 {
+        let request = Request::get("https://x/").body(Empty::<Bytes>::new()).unwrap();
+        assert_eq!(client.send_request(request).await.unwrap().status(), 200);
+        sleep(Duration::from_secs(10 * ping())).await;
+    }
+    drop(client);
+    conn.await.unwrap().unwrap();
 }
