@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
+use hyper::header::CONTENT_LENGTH;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -102,6 +103,9 @@ fn certified_key(
 ) -> Result<CertifiedKey, Error> {
     let chain =
         CertificateDer::pem_slice_iter(cert).collect::<Result<Vec<_>, _>>()?;
+    if chain.is_empty() {
+        return Err("there is no certificate in it".into());
+    }
     let key = PrivateKeyDer::from_pem_slice(key)?;
     Ok(CertifiedKey::from_der(chain, key, provider)?)
 }
@@ -144,31 +148,42 @@ impl ResolvesServerCert for ByName {
 // ANCHOR_END: resolver
 
 // ANCHOR: renew
-/// Reads the files again and again. Connections that come after a change get the new
-/// certificates; if they are broken, the old ones stay.
+/// Reads the files. If they have changed, connections that come from now on get the
+/// new certificates; or still the old ones, if the new ones are broken.
 pub async fn renew(
+    folder: &Path,
+    known: &mut Result<Files, String>,
+    configs: &watch::Sender<Arc<ServerConfig>>,
+) -> Option<String> {
+    let files = read(folder).await;
+    if files == *known {
+        return None;
+    }
+    let config = match &files {
+        Ok(files) => tls_config(files),
+        Err(error) => Err(error.clone().into()),
+    };
+    *known = files;
+    Some(match config {
+        Ok(config) => {
+            configs.send_replace(Arc::new(config));
+            "the new ones are in use".to_owned()
+        }
+        Err(error) => format!("the old ones stay: {error}"),
+    })
+}
+
+pub async fn renew_often(
     folder: PathBuf,
+    files: Files,
     configs: watch::Sender<Arc<ServerConfig>>,
-    mut known: Result<Files, String>,
 ) {
+    let mut known = Ok(files);
     loop {
         sleep(CHECK).await;
-        let files = read(&folder).await;
-        if files == known {
-            continue;
+        if let Some(line) = renew(&folder, &mut known, &configs).await {
+            eprintln!("certificates: {line}");
         }
-        let config = match &files {
-            Ok(files) => tls_config(files),
-            Err(error) => Err(error.as_str().into()),
-        };
-        match config {
-            Ok(config) => {
-                configs.send_replace(Arc::new(config));
-                eprintln!("certificates: the new ones are in use");
-            }
-            Err(error) => eprintln!("certificates: the old ones stay: {error}"),
-        }
-        known = files;
     }
 }
 // ANCHOR_END: renew
@@ -185,15 +200,20 @@ fn client_name(session: &ServerConnection) -> Option<Arc<str>> {
 
 // ANCHOR: handle
 async fn handle(
-    _: Request<Incoming>,
+    request: Request<Incoming>,
     client: Option<Arc<str>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let Some(client) = client else {
-        let mut response = Response::new(Full::from("who are you?\n"));
-        *response.status_mut() = StatusCode::FORBIDDEN;
-        return Ok(response);
+    let (status, text) = match client {
+        Some(client) => (StatusCode::OK, format!("Hello, {client}!\n")),
+        None => (StatusCode::FORBIDDEN, "Who are you?\n".to_owned()),
     };
-    Ok(Response::new(Full::from(format!("Hello, {client}!\n"))))
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_LENGTH, text.len().into());
+    if request.method() != Method::HEAD {
+        *response.body_mut() = Full::from(text);
+    }
+    Ok(response)
 }
 // ANCHOR_END: handle
 
@@ -263,7 +283,7 @@ async fn main() -> Result<(), Error> {
     let files = read(&folder).await?;
     let configs = watch::Sender::new(Arc::new(tls_config(&files)?));
     let config = configs.subscribe();
-    tokio::spawn(renew(folder, configs, Ok(files)));
+    tokio::spawn(renew_often(folder, files, configs));
 
     let listener = TcpListener::bind(address).await?;
     println!("listening on https://{}", listener.local_addr()?);

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{HOST, HeaderValue, LOCATION, STRICT_TRANSPORT_SECURITY};
+use hyper::header::{
+    CONTENT_LENGTH, HOST, HeaderValue, LOCATION, STRICT_TRANSPORT_SECURITY,
+};
 use hyper::http::uri::Authority;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -68,10 +70,15 @@ async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let text = format!("Hello over {:?}!\n", request.version());
-    let mut response = Response::new(Full::from(text));
+    let mut response = Response::new(Full::default());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LENGTH, text.len().into());
     // For five minutes, until you are sure. Then choose a year: 31536000.
     let hsts = HeaderValue::from_static("max-age=300");
-    response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts);
+    headers.insert(STRICT_TRANSPORT_SECURITY, hsts);
+    if request.method() != Method::HEAD {
+        *response.body_mut() = Full::from(text);
+    }
     Ok(response)
 }
 // ANCHOR_END: handle

@@ -25,7 +25,9 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{
+    self, AlertDescription, ClientConfig, RootCertStore, ServerConfig,
+};
 
 use crate::server::limits::{
     END_HEADERS_AND_STREAM, HEADERS, PREFACE, SETTINGS, end, frame,
@@ -233,7 +235,10 @@ async fn the_version_is_that_of_the_handshake_whatever_the_first_bytes_are() {
         let read = stream.read_exact(&mut answer).await;
         assert!(read.is_err() || &answer == b"HTTP/1.1", "{answer:?}");
         let line = program.line();
-        assert_eq!(line, "connection failed: invalid HTTP version parsed");
+        assert_eq!(
+            line,
+            "connection failed: invalid HTTP version parsed (found HTTP2 preface)"
+        );
 
         let mut stream = connect_to(&program, client(&folder, &["h2"])).await;
         let request = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
@@ -425,31 +430,24 @@ async fn what_clients_leave_in_the_log() {
         // A port scan.
         drop(program.connect());
         assert_eq!(program.line(), "connection failed: tls handshake eof");
-
-        // These vanish after the handshake: TCP ends, and TLS was not ended before. The first has its
-        // answer, the second has sent half a head.
-        let no_notify = "peer closed connection without sending TLS close_notify: \
-                         https://docs.rs/rustls/latest/rustls/manual/_03_howto/index.html#unexpected-eof";
-        for (version, bytes, answered) in [
-            ("http/1.1", "GET / HTTP/1.1\r\nhost: x\r\n\r\n", true),
-            ("http/1.1", "GET / HTTP/1.1\r\n", false),
-            ("http/1.1", "", false),
-            ("h2", "", false),
-        ] {
-            let mut stream = connect_to(&program, client(&folder, &[version])).await;
-            stream.write_all(bytes.as_bytes()).await.unwrap();
-            if answered {
-                assert_ne!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
-            }
-            let (mut stream, _) = stream.into_inner();
-            stream.shutdown().await.unwrap();
-            let mut rest = Vec::new();
-            stream.read_to_end(&mut rest).await.ok();
-            eprintln!("{version} {bytes:?} {}", program.line());
-        }
-        let _ = no_notify;
+        // A client that resets the connection while it is answered.
+        let mut stream = connect_to(&program, client(&folder, &["h2"])).await;
+        stream.write_all(PREFACE.as_bytes()).await.unwrap();
+        stream.get_ref().0.set_zero_linger().unwrap();
+        drop(stream);
+        let line = program.line();
+        let reset = ["Broken pipe", "onnection reset", "broken pipe"];
+        assert!(reset.iter().any(|text| line.contains(text)), "{line}");
     })
     .await;
+    // Chrome sends the first of these in the place of `UnknownCA`.
+    for (alert, text) in [
+        (AlertDescription::CertificateUnknown, "CertificateUnknown"),
+        (AlertDescription::CertificateExpired, "CertificateExpired"),
+    ] {
+        let text = format!("received fatal alert: {text}");
+        assert_eq!(rustls::Error::AlertReceived(alert).to_string(), text);
+    }
 }
 
 #[test]
@@ -679,6 +677,36 @@ async fn an_http2_client_that_answers_pings_may_stay() {
         assert_eq!(client.send_request(request).await.unwrap().status(), 200);
         sleep(Duration::from_secs(10 * ping())).await;
     }
-    drop(client);
-    conn.await.unwrap().unwrap();
+    assert!(!conn.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_ends_tcp_but_not_tls_is_an_error_only_in_the_middle() {
+    let folder = folder();
+    let get = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    let no_notify = "connection error: peer closed connection without sending TLS close_notify: \
+         https://docs.rs/rustls/latest/rustls/manual/_03_howto/index.html#unexpected-eof";
+    for (version, bytes, error) in [
+        ("http/1.1", "GET / HTTP/1.1\r\n", true),
+        ("http/1.1", "", false),
+        ("http/1.1", get, false),
+        ("h2", "", true),
+        ("h2", "PRI * HTTP", true),
+        ("h2", PREFACE, false),
+    ] {
+        let (client, conn) = begin(&folder);
+        let config = self::client(&folder, &[version]);
+        let mut client = connect(client, config, "localhost").await.unwrap();
+        client.write_all(bytes.as_bytes()).await.unwrap();
+        if bytes == get {
+            assert_ne!(client.read(&mut [0; 1024]).await.unwrap(), 0);
+        }
+        let (mut client, _) = client.into_inner();
+        client.shutdown().await.unwrap();
+        let result = match error {
+            true => Err(no_notify.to_owned()),
+            false => Ok(()),
+        };
+        assert_eq!(end(conn).await, (0, result), "{version} {bytes:?}");
+    }
 }
