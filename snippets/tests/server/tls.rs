@@ -556,7 +556,10 @@ fn errors_in_the_files_are_reported() {
         "{half}"
     );
     // Both are right, but do not belong together.
-    assert_eq!(replace("key.pem", &other), "Error: InconsistentKeys(KeyMismatch)");
+    assert_eq!(
+        replace("key.pem", &other),
+        "Error: \"cert.pem: keys may not be consistent: KeyMismatch\""
+    );
     fs::remove_file(path("key.pem")).unwrap();
     assert_eq!(
         error_in(&folder),
