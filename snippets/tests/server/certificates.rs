@@ -17,7 +17,9 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{ClientConfig, HandshakeKind, ServerConfig};
+use tokio_rustls::rustls::{
+    ClientConfig, HandshakeKind, RootCertStore, ServerConfig,
+};
 
 use crate::server::limits::end;
 use crate::server::tls::{alpn, ask, client, connect, folder, in_time, roots};
@@ -33,7 +35,7 @@ fn certificates() -> Prose {
 }
 
 fn check() -> u64 {
-    certificates().number("the files are read every {} seconds")
+    certificates().number("The files are read every {} seconds")
 }
 
 /// The server in this process: what `main` has before it listens.
@@ -216,6 +218,22 @@ async fn each_name_has_its_certificate() {
     let error = error.to_string();
     let wrong = "invalid peer certificate: certificate not valid for name";
     assert!(error.starts_with(wrong) && error.contains("localhost"), "{error}");
+}
+
+#[tokio::test]
+async fn wildcards_are_names_too() {
+    let mut server = Server::new().await;
+    let wild =
+        rcgen::generate_simple_self_signed(["*.wild.localhost".to_owned()]).unwrap();
+    let path = |name: &str| server.folder.path().join(name);
+    fs::write(path("example-cert.pem"), wild.cert.pem()).unwrap();
+    fs::write(path("example-key.pem"), wild.signing_key.serialize_pem()).unwrap();
+    server.renew().await.unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(wild.cert.der().clone()).unwrap();
+    let config =
+        ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    server.connect(config, "a.wild.localhost").await.unwrap();
 }
 
 #[tokio::test]
