@@ -60,6 +60,7 @@ pub struct Files {
     client_ca: Vec<u8>,
     certificates: Vec<(Vec<u8>, Vec<u8>)>,
 }
+// ANCHOR_END: files
 
 pub async fn read(folder: &Path) -> Result<Files, String> {
     let client_ca = read_file(folder, CLIENT_CA).await?;
@@ -75,7 +76,6 @@ async fn read_file(folder: &Path, name: &str) -> Result<Vec<u8>, String> {
     let file = tokio::fs::read(folder.join(name)).await;
     file.map_err(|error| format!("{name}: {error}"))
 }
-// ANCHOR_END: files
 
 // ANCHOR: config
 pub fn tls_config(files: &Files) -> Result<ServerConfig, Error> {
@@ -95,6 +95,7 @@ pub fn tls_config(files: &Files) -> Result<ServerConfig, Error> {
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
+// ANCHOR_END: config
 
 fn certified_key(
     cert: &[u8],
@@ -109,7 +110,6 @@ fn certified_key(
     let key = PrivateKeyDer::from_pem_slice(key)?;
     Ok(CertifiedKey::from_der(chain, key, provider)?)
 }
-// ANCHOR_END: config
 
 // ANCHOR: verifier
 fn client_verifier(
@@ -172,7 +172,9 @@ pub async fn renew(
         Err(error) => format!("the old ones stay: {error}"),
     })
 }
+// ANCHOR_END: renew
 
+// ANCHOR: often
 pub async fn renew_often(
     folder: PathBuf,
     files: Files,
@@ -186,7 +188,7 @@ pub async fn renew_often(
         }
     }
 }
-// ANCHOR_END: renew
+// ANCHOR_END: often
 
 // ANCHOR: name
 /// The common name in the certificate of the client. rustls has verified it.

@@ -169,20 +169,25 @@ async fn redirect(
     Ok(response)
 }
 
-async fn serve_redirects(listener: TcpListener, port: u16) -> Result<(), Error> {
+pub async fn serve_redirect<T>(stream: T, port: u16) -> hyper::Result<()>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let service = service_fn(|request| redirect(request, port));
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+}
+
+async fn accept_plain(listener: TcpListener, port: u16) -> Result<(), AcquireError> {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let (stream, place) = accept(&listener, &places).await?;
-        let conn = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
-            .keep_alive(false)
-            .serve_connection(
-                TokioIo::new(stream),
-                service_fn(move |request| redirect(request, port)),
-            );
         tokio::spawn(async move {
-            if let Err(error) = conn.await {
+            if let Err(error) = serve_redirect(stream, port).await {
                 eprintln!("redirect failed: {}", report(&error));
             }
             drop(place);
@@ -229,7 +234,7 @@ async fn main() -> Result<(), Error> {
     if let Some(address) = env::args().nth(2) {
         let plain = TcpListener::bind(address).await?;
         println!("redirecting from http://{}", plain.local_addr()?);
-        tokio::spawn(serve_redirects(plain, local.port()));
+        tokio::spawn(accept_plain(plain, local.port()));
     }
 
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
