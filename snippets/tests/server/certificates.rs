@@ -6,12 +6,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -70,7 +71,7 @@ impl Server {
         config: ClientConfig,
         name: &str,
     ) -> io::Result<TlsStream<DuplexStream>> {
-        connect(self.begin().0, config, name).await
+        in_time(connect(self.begin().0, config, name)).await
     }
 
     async fn renew(&mut self) -> Option<String> {
@@ -137,7 +138,7 @@ async fn hello(stream: &mut TlsStream<DuplexStream>) {
     let mut answer = String::new();
     while !answer.ends_with("Hello, alice!\n") {
         let mut bytes = [0; 512];
-        let count = stream.read(&mut bytes).await.unwrap();
+        let count = in_time(stream.read(&mut bytes)).await.unwrap();
         assert_ne!(count, 0, "the connection ends after {answer:?}");
         answer.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
     }
@@ -194,7 +195,8 @@ async fn the_files_are_read_often() {
     }
     sleep(Duration::from_secs(check()) - Duration::from_millis(2)).await;
     assert!(!config.has_changed().unwrap());
-    config.changed().await.unwrap();
+    let changed = timeout(Duration::from_secs(1), config.changed()).await;
+    changed.expect("the files have been read").unwrap();
 }
 
 #[tokio::test]
@@ -267,10 +269,10 @@ async fn sessions_from_before_a_change_are_not_resumed() {
     server.replace("ca.pem", &other);
     server.renew().await.unwrap();
     let (client, conn) = server.begin();
-    connect(client, config, "localhost").await.ok();
+    in_time(connect(client, config, "localhost")).await.ok();
     // The two CAs have the same name: else this were `UnknownIssuer`.
     let refused = "invalid peer certificate: BadSignature";
-    assert_eq!(conn.await.unwrap().unwrap_err(), refused);
+    assert_eq!(in_time(conn).await.unwrap().unwrap_err(), refused);
 }
 
 #[tokio::test]
@@ -295,10 +297,36 @@ async fn wrong_certificates_of_clients_are_refused() {
         ),
     ] {
         let (client, conn) = server.begin();
-        connect(client, config, "localhost").await.ok();
-        let refused = conn.await.unwrap().unwrap_err();
+        in_time(connect(client, config, "localhost")).await.ok();
+        let refused = in_time(conn).await.unwrap().unwrap_err();
         assert!(refused.starts_with(error), "{refused}");
     }
+}
+
+#[tokio::test]
+async fn an_expired_certificate_of_a_client_is_refused() {
+    let mut server = Server::new().await;
+    let roots = roots(&server.folder);
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca =
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    fs::write(server.folder.path().join("ca.pem"), ca.pem()).unwrap();
+    server.renew().await.unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.not_after = rcgen::date_time_ymd(2000, 1, 1);
+    let cert = params.signed_by(&key, &ca).unwrap();
+    let config =
+        ClientConfig::builder().with_root_certificates(roots).with_client_auth_cert(
+            vec![cert.der().clone()],
+            key.serialize_der().try_into().unwrap(),
+        );
+    let (client, conn) = server.begin();
+    in_time(connect(client, config.unwrap(), "localhost")).await.ok();
+    let refused = in_time(conn).await.unwrap().unwrap_err();
+    let expired = "invalid peer certificate: certificate expired";
+    assert!(refused.starts_with(expired), "{refused}");
 }
 
 /// What a verifier without `allow_unauthenticated` does.
@@ -318,9 +346,9 @@ async fn a_certificate_can_be_required() {
     let accepted = tokio::spawn(acceptor.accept(server));
     // With TLS 1.3 the client has ended its handshake before it is refused.
     let mut stream = connect(io, client(&folder, &[]), "localhost").await.unwrap();
-    let error = accepted.await.unwrap().unwrap_err();
+    let error = in_time(accepted).await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "peer sent no certificates");
-    let error = stream.read(&mut [0; 8]).await.unwrap_err();
+    let error = in_time(stream.read(&mut [0; 8])).await.unwrap_err();
     assert_eq!(error.to_string(), "received fatal alert: CertificateRequired");
 }
 
