@@ -472,7 +472,9 @@ fn plain_http_is_redirected() {
             Connection::new(std::net::TcpStream::connect(&plain).unwrap());
         connection.send(request);
         let answer = connection.response().unwrap();
-        assert_eq!(answer.header("connection"), Some("close"), "{request:?}");
+        // HTTP/1.0 closes anyway.
+        let closes = answer.header("connection") == Some("close");
+        assert!(closes || request.contains("HTTP/1.0"), "{request:?}");
         let location = answer.header("location").map(str::to_owned);
         (answer.status()[9..12].to_owned(), location)
     };
