@@ -34,22 +34,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 // ANCHOR: constants
 /// How many clients may wait to be accepted.
-const BACKLOG: u32 = 1024;
+pub const BACKLOG: u32 = 1024;
 /// Who may connect to a Unix socket: its owner and its group.
-const MODE: u32 = 0o660;
+pub const MODE: u32 = 0o660;
 /// When to ask a silent client whether it is still there, how often, and how
 /// many questions it may leave unanswered.
-const ASK_AFTER: Duration = Duration::from_secs(60);
-const ASK_EVERY: Duration = Duration::from_secs(10);
-const ASK_TIMES: u32 = 3;
+pub const ASK_AFTER: Duration = Duration::from_secs(60);
+pub const ASK_EVERY: Duration = Duration::from_secs(10);
+pub const ASK_TIMES: u32 = 3;
 /// How long a client may not acknowledge what we have sent.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+pub const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 // ANCHOR_END: constants
 
 // ANCHOR: handle
 /// Who is at the other end of a connection.
 #[derive(Clone, Copy)]
-enum Peer {
+pub enum Peer {
     Address(SocketAddr),
     Process { user: u32, id: Option<i32> },
 }
@@ -72,7 +72,7 @@ async fn handle(
 // ANCHOR_END: handle
 
 // ANCHOR: serve
-async fn serve<S>(stream: S, peer: Peer, watcher: Watcher)
+pub async fn serve<S>(stream: S, peer: Peer, watcher: Watcher)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -149,7 +149,7 @@ impl Listener {
 }
 
 // ANCHOR: listen_tcp
-fn listen_tcp(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
+pub fn listen_tcp(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
@@ -175,7 +175,7 @@ fn listen_tcp(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
 
 // ANCHOR: socket_file
 /// The file of a Unix socket. It is removed with this value.
-struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     /// Freed by the system when the process ends, however it ends.
     _lock: File,
@@ -192,7 +192,7 @@ impl Drop for SocketFile {
 
 // ANCHOR: bind_unix
 /// A socket that has its file, and does not listen yet: nobody can connect.
-async fn bind_unix(path: &Path) -> io::Result<(UnixSocket, SocketFile)> {
+pub async fn bind_unix(path: &Path) -> io::Result<(UnixSocket, SocketFile)> {
     let mut lock = path.as_os_str().to_owned();
     lock.push(".lock");
     let lock = File::options().append(true).create(true).open(lock)?;

@@ -15,8 +15,10 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ppp::{HeaderResult, v1, v2};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, BufReader,
+};
+use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 
 // ANCHOR: constants
@@ -26,8 +28,8 @@ const TRUSTED: [IpAddr; 2] =
 /// How long a load balancer may take to send its header.
 const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest header: of version 1 by its specification, and of version 2 here.
-const MAX_V1: usize = 107;
-const MAX_V2: usize = 4096;
+pub const MAX_V1: usize = 107;
+pub const MAX_V2: usize = 4096;
 // ANCHOR_END: constants
 /// How long a client may take to send a request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,7 +43,7 @@ async fn handle(
 
 // ANCHOR: read_header
 /// Takes the PROXY header from the stream, and not a byte more.
-async fn read_header(
+pub async fn read_header(
     stream: &mut (impl AsyncBufRead + Unpin),
 ) -> io::Result<Vec<u8>> {
     // No header of either version is shorter than the prefix of version 2.
@@ -94,7 +96,10 @@ fn client(header: &[u8]) -> Result<Option<SocketAddr>, Box<dyn Error>> {
 // ANCHOR_END: client
 
 // ANCHOR: serve
-async fn serve(stream: TcpStream, peer: SocketAddr) -> Result<(), Box<dyn Error>> {
+pub async fn serve<S>(stream: S, peer: SocketAddr) -> Result<(), Box<dyn Error>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
     // Holds what came with the header. hyper reads that first.
     let mut stream = BufReader::with_capacity(1024, stream);
     let header = timeout(PROXY_HEADER_TIMEOUT, read_header(&mut stream))
