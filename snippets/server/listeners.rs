@@ -261,7 +261,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     accepting.shutdown().await; // closes the sockets, and removes their files
     if let Some(graceful) = Arc::into_inner(graceful) {
-        timeout(DRAIN_DEADLINE, graceful.shutdown()).await?;
+        timeout(DRAIN_DEADLINE, graceful.shutdown())
+            .await
+            .map_err(|_| "some connections were cut off at the deadline")?;
     }
     Ok(())
     // ANCHOR_END: stop

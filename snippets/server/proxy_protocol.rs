@@ -135,10 +135,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 continue;
             }
         };
+        // ANCHOR: trust
         if !TRUSTED.contains(&peer.ip().to_canonical()) {
             eprintln!("refused: {peer} is no load balancer of ours");
             continue;
         }
+        // ANCHOR_END: trust
         tokio::spawn(async move {
             if let Err(error) = serve(stream, peer).await {
                 eprintln!("connection from {peer} failed: {error}");

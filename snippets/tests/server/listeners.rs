@@ -200,7 +200,7 @@ fn one_port_for_ipv4_and_ipv6_on_two_sockets() {
         let mut command = Command::new(harness::cargo::program(NAME));
         command.args([format!("0.0.0.0:{port}"), format!("[::]:{port}")]);
         let (mut child, lines) = spawn(command);
-        let mut next = || lines.recv_timeout(LIMIT).unwrap();
+        let next = || lines.recv_timeout(LIMIT).unwrap();
         let started = next() == format!("listening on http://0.0.0.0:{port}")
             && next() == format!("listening on http://[::]:{port}");
         if started {
