@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use ppp::v2::{Builder, Command, Protocol, Type, Version};
+use ppp::{HeaderResult, PartialResult};
 use socket2::{Domain, Socket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
 use tokio::task::JoinHandle;
@@ -187,7 +188,7 @@ async fn a_header_that_does_not_come_in_time_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_header_that_is_too_long_is_refused() {
     let page = page("server/proxy-protocol");
-    let longest = page.number("A header of version 2 may have {} bytes") as usize;
+    let longest = page.number("A v2 header may have {} bytes") as usize;
     assert_eq!(longest, program::MAX_V2);
     let long = v2_with_extras(longest + 1);
     let (seconds, error) = refusal(&long).await;
@@ -259,4 +260,26 @@ fn a_silent_load_balancer_delays_nobody() {
     connection.send([V1, GET.as_bytes()].concat());
     assert_eq!(answer(&mut connection), "you are 203.0.113.7\n");
     drop(silent);
+}
+
+#[test]
+fn a_server_that_does_not_expect_the_header_takes_it_for_a_request() {
+    let program = Program::start("hello-world");
+    for (header, error) in [
+        (V1.to_vec(), "invalid HTTP version parsed"),
+        (v2_ipv4(Command::Proxy), "invalid HTTP method parsed"),
+    ] {
+        let mut connection = program.connect();
+        connection.send([&header, GET.as_bytes()].concat());
+        let answer = connection.response().unwrap();
+        assert_eq!(answer.status(), "HTTP/1.1 400 Bad Request");
+        assert_eq!(program.line(), format!("connection failed: {error}"));
+    }
+}
+
+#[test]
+fn ppp_needs_the_whole_header() {
+    let incomplete = |bytes: &[u8]| HeaderResult::parse(bytes).is_incomplete();
+    assert!(incomplete(b"PROXY TCP4 203.0.113.7 192.0.2.1 56324"));
+    assert!(!incomplete(b"PROXY TCP4 203.0.113.7 192.0.2.1 56324 "));
 }
