@@ -16,7 +16,7 @@ use hyper::body::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use socket2::{Domain, SockAddr, SockFilter, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, SockFilter, SockRef, Socket, TcpKeepalive, Type};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -405,37 +405,74 @@ async fn a_client_that_acknowledges_nothing_is_given_up() {
     serve_a_client_that_vanishes(options, request).await;
 }
 
-#[test]
-fn with_a_full_backlog_a_tcp_client_waits_and_a_unix_client_gets_an_error() {
+/// How many clients Linux connects to a socket that accepts none. The next one waits.
+fn backlog(address: SocketAddr) -> usize {
+    let mut waiting = Vec::new();
+    loop {
+        match TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+            Ok(stream) => waiting.push(stream),
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+                return waiting.len();
+            }
+        }
+        assert!(waiting.len() < 1000, "the backlog takes all");
+    }
+}
+
+#[tokio::test]
+async fn with_a_full_backlog_a_tcp_client_waits() {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listener.bind(&v4(0).into()).unwrap();
-    listener.listen(1).unwrap();
-    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    listener.listen(5).unwrap();
+    // Linux takes one more.
+    assert_eq!(backlog(listener.local_addr().unwrap().as_socket().unwrap()), 5 + 1);
+
+    let default = page("server/listeners").number("TcpListener::bind asks for {}");
+    let listener = tokio::net::TcpListener::bind(v4(0)).await.unwrap();
+    assert_eq!(backlog(listener.local_addr().unwrap()), default as usize + 1);
+}
+
+#[tokio::test]
+async fn with_a_full_backlog_a_unix_client_that_does_not_block_gets_an_error() {
+    let (_folder, path) = folder();
+    let (socket, _file) = program::bind_unix(&path).await.unwrap();
+    let _listener = socket.listen(1).unwrap();
     let mut waiting = Vec::new();
     let error = loop {
-        match TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        match tokio::net::UnixStream::connect(&path).await {
             Ok(stream) => waiting.push(stream),
             Err(error) => break error,
         }
         assert!(waiting.len() < 10, "the backlog takes all");
     };
-    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-
-    let (_folder, path) = folder();
-    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-    listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
-    listener.listen(1).unwrap();
-    let mut waiting = Vec::new();
-    let error = loop {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-        socket.set_nonblocking(true).unwrap();
-        match socket.connect(&SockAddr::unix(&path).unwrap()) {
-            Ok(()) => waiting.push(socket),
-            Err(error) => break error,
-        }
-        assert!(waiting.len() < 10, "the backlog takes all");
-    };
     assert_eq!(error.to_string(), "Resource temporarily unavailable (os error 11)");
+    // That is no stale socket.
+    let taken = program::bind_unix(&path).await.err().unwrap();
+    assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+}
+
+#[test]
+fn listeners_that_share_a_port_share_the_clients_even_if_one_does_not_accept() {
+    let listen = |address: SocketAddr| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket.bind(&address.into()).unwrap();
+        socket.listen(1024).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        TcpListener::from(socket)
+    };
+    let first = listen(v4(0));
+    let address = first.local_addr().unwrap();
+    let second = listen(address);
+    let clients: Vec<_> =
+        (0..64).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let accepted = |listener: &TcpListener| {
+        std::iter::from_fn(|| listener.accept().ok()).count()
+    };
+    let (first, second) = (accepted(&first), accepted(&second));
+    assert!(first > 0 && second > 0, "{first} and {second}");
+    assert_eq!(first + second, clients.len());
 }
 
 // What goes wrong.
@@ -499,4 +536,14 @@ fn a_unix_listener_survives_without_descriptors() {
     drop(clients);
     last.set_read_timeout(Some(LIMIT)).unwrap();
     assert_eq!(ask(last), me());
+}
+
+#[test]
+fn an_address_of_another_machine_and_a_name() {
+    for (address, text) in [
+        ("192.0.2.1:0", "Cannot assign requested address (os error 99)"),
+        ("localhost:0", "invalid socket address syntax"),
+    ] {
+        assert_eq!(refused(&[address]), format!("Error: \"{address}: {text}\""));
+    }
 }

@@ -101,7 +101,7 @@ pub fn measure(rounds: usize, write: bool) {
     for ((_, what), times) in RESPONSES.iter().zip(times) {
         nodelay += &format!("| {what} |");
         for times in times {
-            nodelay += &format!(" {:.1}&nbsp;ms |", median(times));
+            nodelay += &format!(" {:.2}&nbsp;ms |", median(times));
         }
         nodelay += "\n";
     }
