@@ -425,19 +425,23 @@ async fn with_a_full_backlog_a_tcp_client_waits() {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listener.bind(&v4(0).into()).unwrap();
     listener.listen(5).unwrap();
-    // Linux takes one more.
-    assert_eq!(backlog(listener.local_addr().unwrap().as_socket().unwrap()), 5 + 1);
+    // Linux takes one more, and others while the last handshakes are under way.
+    let count = backlog(listener.local_addr().unwrap().as_socket().unwrap());
+    assert!((6..16).contains(&count), "{count}");
 
     let default = page("server/listeners").number("TcpListener::bind asks for {}");
+    let default = default as usize;
     let listener = tokio::net::TcpListener::bind(v4(0)).await.unwrap();
-    assert_eq!(backlog(listener.local_addr().unwrap()), default as usize + 1);
+    let count = backlog(listener.local_addr().unwrap());
+    assert!((default + 1..default + 16).contains(&count), "{count}");
 }
 
 #[tokio::test]
 async fn with_a_full_backlog_a_unix_client_that_does_not_block_gets_an_error() {
     let (_folder, path) = folder();
-    let (socket, _file) = program::bind_unix(&path).await.unwrap();
-    let _listener = socket.listen(1).unwrap();
+    let socket = tokio::net::UnixSocket::new_stream().unwrap();
+    socket.bind(&path).unwrap();
+    let listener = socket.listen(1).unwrap();
     let mut waiting = Vec::new();
     let error = loop {
         match tokio::net::UnixStream::connect(&path).await {
@@ -447,9 +451,11 @@ async fn with_a_full_backlog_a_unix_client_that_does_not_block_gets_an_error() {
         assert!(waiting.len() < 10, "the backlog takes all");
     };
     assert_eq!(error.to_string(), "Resource temporarily unavailable (os error 11)");
-    // That is no stale socket.
-    let taken = program::bind_unix(&path).await.err().unwrap();
-    assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+    // The program does not take that for a server that has crashed.
+    let taken = program::bind_unix(&path).await.err().expect("the socket is in use");
+    assert_eq!(taken.to_string(), "Address already in use (os error 98)");
+    timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    tokio::net::UnixStream::connect(&path).await.expect("it is there as before");
 }
 
 #[test]
@@ -464,15 +470,19 @@ fn listeners_that_share_a_port_share_the_clients_even_if_one_does_not_accept() {
     };
     let first = listen(v4(0));
     let address = first.local_addr().unwrap();
-    let second = listen(address);
+    let listeners = [first, listen(address)];
     let clients: Vec<_> =
         (0..64).map(|_| TcpStream::connect(address).unwrap()).collect();
-    let accepted = |listener: &TcpListener| {
-        std::iter::from_fn(|| listener.accept().ok()).count()
-    };
-    let (first, second) = (accepted(&first), accepted(&second));
-    assert!(first > 0 && second > 0, "{first} and {second}");
-    assert_eq!(first + second, clients.len());
+    let mut accepted = [0, 0];
+    wait("all clients", || {
+        for (listener, count) in listeners.iter().zip(&mut accepted) {
+            while listener.accept().is_ok() {
+                *count += 1;
+            }
+        }
+        accepted[0] + accepted[1] == clients.len()
+    });
+    assert!(!accepted.contains(&0), "one listener has all clients");
 }
 
 // What goes wrong.
