@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ppp::v2::{Builder, Command, Protocol, Type, Version};
@@ -10,6 +11,9 @@ use socket2::{Domain, Socket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::{self, timeout};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use harness::{Connection, LIMIT, Program, page};
 
@@ -282,4 +286,46 @@ fn ppp_needs_the_whole_header() {
     let incomplete = |bytes: &[u8]| HeaderResult::parse(bytes).is_incomplete();
     assert!(incomplete(b"PROXY TCP4 203.0.113.7 192.0.2.1 56324"));
     assert!(!incomplete(b"PROXY TCP4 203.0.113.7 192.0.2.1 56324 "));
+}
+
+#[tokio::test]
+async fn tls_begins_after_the_header() {
+    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let provider = Arc::new(ring::default_provider());
+    let server = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![key.cert.der().clone()],
+            key.signing_key.serialize_der().try_into().unwrap(),
+        )
+        .unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(key.cert.der().clone()).unwrap();
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+
+    let (mut load_balancer, stream) = duplex(64 * 1024);
+    let serving = async {
+        let mut stream = BufReader::new(stream);
+        assert_eq!(program::read_header(&mut stream).await.unwrap(), V1);
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        stream.write_all(b"hello").await.unwrap();
+        stream.shutdown().await.unwrap();
+    };
+    let asking = async {
+        load_balancer.write_all(V1).await.unwrap();
+        let name = "localhost".try_into().unwrap();
+        let connector = TlsConnector::from(Arc::new(client));
+        let mut stream = connector.connect(name, load_balancer).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "hello");
+    };
+    timeout(LIMIT, async { tokio::join!(serving, asking) }).await.unwrap();
 }
