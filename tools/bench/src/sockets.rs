@@ -32,7 +32,7 @@ const ACCEPTING: Duration = Duration::from_secs(2);
 const RESPONSES: [(&str, &str); 3] = [
     ("/", "one piece"),
     ("/ready", "five pieces, ready at once"),
-    ("/paused", "five pieces, a millisecond apart"),
+    ("/paused", "five pieces, `sleep` of 1&nbsp;ms between them"),
 ];
 /// On each connection. The first ones are not measured: Linux acknowledges the first packets of a
 /// connection at once.
