@@ -193,6 +193,18 @@ impl Drop for SocketFile {
 // ANCHOR: bind_unix
 /// A socket that has its file, and does not listen yet: nobody can connect.
 pub async fn bind_unix(path: &Path) -> io::Result<(UnixSocket, SocketFile)> {
+    let lock = claim(path).await?;
+    let socket = UnixSocket::new_stream()?;
+    socket.bind(path)?; // fails if there is a file
+    let file = SocketFile { path: path.to_owned(), _lock: lock };
+    fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    Ok((socket, file))
+}
+// ANCHOR_END: bind_unix
+
+// ANCHOR: claim
+/// Locks the path, and removes what a crash has left there.
+async fn claim(path: &Path) -> io::Result<File> {
     let mut lock = path.as_os_str().to_owned();
     lock.push(".lock");
     let lock = File::options().append(true).create(true).open(lock)?;
@@ -200,17 +212,11 @@ pub async fn bind_unix(path: &Path) -> io::Result<(UnixSocket, SocketFile)> {
         TryLockError::WouldBlock => io::ErrorKind::AddrInUse.into(),
         TryLockError::Error(error) => error,
     })?;
-
-    let is_socket =
-        fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
-    if is_socket && is_stale(path).await {
+    let file = fs::symlink_metadata(path);
+    if file.is_ok_and(|file| file.file_type().is_socket()) && is_stale(path).await {
         fs::remove_file(path)?;
     }
-    let socket = UnixSocket::new_stream()?;
-    socket.bind(path)?; // fails if there is a file
-    let file = SocketFile { path: path.to_owned(), _lock: lock };
-    fs::set_permissions(path, Permissions::from_mode(MODE))?;
-    Ok((socket, file))
+    Ok(lock)
 }
 
 /// Whether nobody listens on this socket any more.
@@ -218,7 +224,7 @@ async fn is_stale(path: &Path) -> bool {
     let connected = UnixStream::connect(path).await;
     connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
-// ANCHOR_END: bind_unix
+// ANCHOR_END: claim
 
 // ANCHOR: accept
 async fn accept(listener: Listener, graceful: Arc<GracefulShutdown>) {
