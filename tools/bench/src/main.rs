@@ -7,9 +7,11 @@
 //!
 //!     cargo run --release --manifest-path tools/bench/Cargo.toml -- [--runs N] [--storm] [NAME...]
 //!
-//! How fast files are sent is another matter, see src/files.rs:
+//! How fast files are sent is another matter, see src/files.rs; so is what options of sockets do, see
+//! src/sockets.rs:
 //!
 //!     cargo run --release --manifest-path tools/bench/Cargo.toml -- files [--runs N]
+//!     cargo run --release --manifest-path tools/bench/Cargo.toml -- sockets [--runs N]
 //!
 //! With `--write` the table and the plot go to tools/bench/results, from where the book takes them.
 //! `--storm` has 200 clients that connect for each request, not 8.
@@ -18,6 +20,7 @@ mod client;
 mod files;
 mod plot;
 mod server;
+mod sockets;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -97,6 +100,7 @@ fn main() {
     let mut load = LOAD;
     let mut write = false;
     let mut files = false;
+    let mut sockets = false;
     let mut names = Vec::new();
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -108,12 +112,16 @@ fn main() {
             "--storm" => load = STORM,
             "--write" => write = true,
             "files" => files = true,
+            "sockets" => sockets = true,
             name if ROWS.iter().any(|row| row.name == name) => names.push(argument),
             other => usage(&format!("there is no server and no option `{other}`")),
         }
     }
     if files {
         return files::measure(runs, write);
+    }
+    if sockets {
+        return sockets::measure(runs, write);
     }
     // The storm is about the last moments of one server.
     let rows = ROWS
