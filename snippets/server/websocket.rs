@@ -70,18 +70,17 @@ type Slot = Arc<OwnedSemaphorePermit>;
 
 fn answer(request: Request<Incoming>, slot: Slot) -> Response<Body> {
     match (request.method(), request.uri().path()) {
-        (&Method::GET, "/") => refuse(StatusCode::OK, "a WebSocket is at /ws\n"),
+        (&Method::GET, "/") => text(StatusCode::OK, "the WebSocket is at /ws\n"),
         (&Method::GET | &Method::CONNECT, "/ws") => websocket(request, slot),
-        (_, "/ws") => with(
-            refuse(StatusCode::METHOD_NOT_ALLOWED, "GET, please\n"),
-            ALLOW,
-            "GET",
-        ),
-        _ => refuse(StatusCode::NOT_FOUND, "no such page\n"),
+        (_, "/ws") => {
+            let response = text(StatusCode::METHOD_NOT_ALLOWED, "GET, please\n");
+            with(response, ALLOW, "GET")
+        }
+        _ => text(StatusCode::NOT_FOUND, "no such page\n"),
     }
 }
 
-fn refuse(status: StatusCode, text: &'static str) -> Response<Body> {
+fn text(status: StatusCode, text: &'static str) -> Response<Body> {
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
     response
@@ -101,17 +100,17 @@ fn with(
 fn websocket(mut request: Request<Incoming>, slot: Slot) -> Response<Body> {
     let response = match handshake(&request) {
         Ok(accepted) => accepted,
-        Err(refused) => return refused,
+        Err(why) => return refuse(why, request.version()),
     };
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let result = match timeout(SEND, upgrade).await {
             Ok(Ok(upgraded)) => talk(TokioIo::new(upgraded)).await,
-            Ok(Err(error)) => Err(error.into()),
+            Ok(Err(error)) => Err(report(&error).into()),
             Err(_) => Err("the client does not read the response".into()),
         };
         if let Err(error) = result {
-            eprintln!("websocket failed: {}", report(&*error));
+            eprintln!("websocket failed: {error}");
         }
         drop(slot);
     });
@@ -120,33 +119,52 @@ fn websocket(mut request: Request<Incoming>, slot: Slot) -> Response<Body> {
 // ANCHOR_END: websocket
 
 // ANCHOR: handshake
-/// Checks a handshake. `Ok` accepts it, `Err` refuses it.
-fn handshake<B>(request: &Request<B>) -> Result<Response<Body>, Response<Body>> {
+/// Why a handshake is refused.
+enum Refusal {
+    NoHandshake,
+    Version,
+    Origin,
+    Key,
+}
+
+fn handshake<B>(request: &Request<B>) -> Result<Response<Body>, Refusal> {
     let headers = request.headers();
-    let http2 = request.version() == Version::HTTP_2;
-    if !(if http2 { is_connect(request) } else { is_upgrade(request) }) {
-        return Err(upgrade_required(http2));
+    if !is_upgrade(request) && !is_connect(request) {
+        return Err(Refusal::NoHandshake);
     }
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        return Err(with(upgrade_required(http2), SEC_WEBSOCKET_VERSION, "13"));
+        return Err(Refusal::Version);
     }
     if !same_origin(request) {
-        return Err(refuse(StatusCode::FORBIDDEN, "not from another site\n"));
+        return Err(Refusal::Origin);
     }
-    if http2 {
-        return Ok(Response::new(Full::default()));
+    if is_connect(request) {
+        return Ok(text(StatusCode::OK, ""));
     }
-    accept(headers)
+    accept(headers).ok_or(Refusal::Key)
 }
 // ANCHOR_END: handshake
 
-fn upgrade_required(http2: bool) -> Response<Body> {
-    if http2 {
-        return refuse(StatusCode::BAD_REQUEST, "this is a WebSocket\n");
+// ANCHOR: refuse
+fn refuse(why: Refusal, version: Version) -> Response<Body> {
+    let (status, message) = match why {
+        Refusal::Origin => (StatusCode::FORBIDDEN, "not from another site\n"),
+        Refusal::Key => (StatusCode::BAD_REQUEST, "no host, or no key\n"),
+        _ if version == Version::HTTP_2 => {
+            (StatusCode::BAD_REQUEST, "this is a WebSocket\n")
+        }
+        _ => (StatusCode::UPGRADE_REQUIRED, "this is a WebSocket\n"),
+    };
+    let mut response = text(status, message);
+    if status == StatusCode::UPGRADE_REQUIRED {
+        response = with(with(response, CONNECTION, "upgrade"), UPGRADE, "websocket");
     }
-    let response = refuse(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket\n");
-    with(with(response, CONNECTION, "upgrade"), UPGRADE, "websocket")
+    if let Refusal::Version = why {
+        response = with(response, SEC_WEBSOCKET_VERSION, "13");
+    }
+    response
 }
+// ANCHOR_END: refuse
 
 // ANCHOR: is_upgrade
 /// HTTP/1.1: RFC 6455, section 4.2.1.
@@ -167,18 +185,18 @@ fn has(headers: &HeaderMap, name: HeaderName, element: &str) -> bool {
 // ANCHOR_END: is_upgrade
 
 // ANCHOR: accept
-fn accept(headers: &HeaderMap) -> Result<Response<Body>, Response<Body>> {
-    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|key| is_key(key.as_bytes()));
-    let accept = key.map(|key| derive_accept_key(key.as_bytes()));
-    let accept = accept.and_then(|accept| HeaderValue::try_from(accept).ok());
-    let (Some(accept), true) = (accept, headers.contains_key(HOST)) else {
-        return Err(refuse(StatusCode::BAD_REQUEST, "no host, or no key\n"));
-    };
-    let response = refuse(StatusCode::SWITCHING_PROTOCOLS, "");
+fn accept(headers: &HeaderMap) -> Option<Response<Body>> {
+    headers.get(HOST)?;
+    let key = headers.get(SEC_WEBSOCKET_KEY)?.as_bytes();
+    if !is_key(key) {
+        return None;
+    }
+    let accept = HeaderValue::try_from(derive_accept_key(key)).ok()?;
+    let response = text(StatusCode::SWITCHING_PROTOCOLS, "");
     let mut response =
         with(with(response, CONNECTION, "upgrade"), UPGRADE, "websocket");
     response.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept);
-    Ok(response)
+    Some(response)
 }
 
 /// Whether this is the base64 of 16 bytes.
