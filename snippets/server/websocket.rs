@@ -271,8 +271,8 @@ pub async fn talk<T>(io: T) -> Result<(), Error>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let config = Some(config());
-    let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, config).await;
+    let mut socket =
+        WebSocketStream::from_raw_socket(io, Role::Server, Some(config())).await;
     let result = echo(&mut socket).await;
     if let Err(error) = &result {
         let Some(code) = code(error) else { return result };
