@@ -782,6 +782,6 @@ async fn without_enable_connect_protocol_the_client_is_not_told() {
     assert_eq!(client.send_request(plain).await.unwrap().status(), 200);
     let error =
         in_time(client.send_request(extended("websocket"))).await.unwrap_err();
-    let text = format!("{error:?}");
-    assert_eq!(text, "");
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(source, "stream error received: unspecific protocol error detected");
 }
