@@ -43,12 +43,12 @@ async fn handle(
     }
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
-        match upgrade.await {
-            Ok(upgraded) => match shout(TokioIo::new(upgraded)).await {
-                Ok(()) => {}
-                Err(error) => eprintln!("shout failed: {error}"),
-            },
-            Err(error) => eprintln!("no upgrade: {}", report(&error)),
+        let result = match upgrade.await {
+            Ok(upgraded) => shout(TokioIo::new(upgraded)).await,
+            Err(error) => Err(io::Error::other(error)),
+        };
+        if let Err(error) = result {
+            eprintln!("shout failed: {}", report(&error));
         }
     });
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -91,6 +91,7 @@ where
         }
         line.make_ascii_uppercase();
         timeout(LINE, io.write_all(&line)).await??;
+        timeout(LINE, io.flush()).await??;
     }
 }
 // ANCHOR_END: shout

@@ -1,5 +1,5 @@
 // ANCHOR: program
-//! The client of the upgrade: it sends each argument as a line, and prints the answers.
+//! The client: it sends each argument as a line, and prints the answers.
 
 use std::env;
 use std::error::Error;
@@ -42,7 +42,7 @@ async fn connect(address: &str) -> Result<TokioIo<Upgraded>, Box<dyn Error>> {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS
         || protocol.is_none_or(|protocol| protocol != "shout")
     {
-        return Err(format!("no upgrade: the answer is {}", response.status()).into());
+        return Err(format!("no upgrade, but {}", response.status()).into());
     }
     Ok(TokioIo::new(hyper::upgrade::on(response).await?))
 }
@@ -59,7 +59,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
             io.write_all(format!("{argument}\n").as_bytes()).await?;
             let mut line = String::new();
             (&mut io).take(MAX_LINE).read_line(&mut line).await?;
-            io::Result::Ok(line)
+            if line.is_empty() {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+            }
+            Ok(line)
         };
         print!("{}", timeout(STEP, answer).await??);
     }
