@@ -369,6 +369,8 @@ async fn main() -> Result<(), Error> {
                 continue;
             }
         };
+        // Send small messages at once.
+        stream.set_nodelay(true).ok();
         tokio::spawn(async move {
             if let Err(error) = serve(stream, slot).await {
                 eprintln!("connection failed: {}", report(&*error));

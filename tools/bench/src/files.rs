@@ -40,7 +40,7 @@ const SERVERS: [(&str, &str); 7] = [
 ];
 
 /// A server in a process of its own.
-struct Running(Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -157,7 +157,7 @@ fn get(stream: &mut TcpStream, size: usize) {
     assert_eq!(read, expected);
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     if values.len() % 2 == 1 {

@@ -11,6 +11,10 @@
 //!
 //!     cargo run --release --manifest-path tools/bench/Cargo.toml -- files [--runs N]
 //!
+//! And so are WebSockets, see src/websocket.rs:
+//!
+//!     cargo run --release --manifest-path tools/bench/Cargo.toml -- websocket [--runs N]
+//!
 //! With `--write` the table and the plot go to tools/bench/results, from where the book takes them.
 //! `--storm` has 200 clients that connect for each request, not 8.
 
@@ -18,6 +22,7 @@ mod client;
 mod files;
 mod plot;
 mod server;
+mod websocket;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -97,6 +102,7 @@ fn main() {
     let mut load = LOAD;
     let mut write = false;
     let mut files = false;
+    let mut websocket = false;
     let mut names = Vec::new();
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -108,12 +114,16 @@ fn main() {
             "--storm" => load = STORM,
             "--write" => write = true,
             "files" => files = true,
+            "websocket" => websocket = true,
             name if ROWS.iter().any(|row| row.name == name) => names.push(argument),
             other => usage(&format!("there is no server and no option `{other}`")),
         }
     }
     if files {
         return files::measure(runs, write);
+    }
+    if websocket {
+        return websocket::measure(runs, write);
     }
     // The storm is about the last moments of one server.
     let rows = ROWS
