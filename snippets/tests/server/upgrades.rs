@@ -224,9 +224,7 @@ fn serve(note: &Note, status: u16, upgrades: bool) -> (DuplexStream, JoinHandle<
         note.spawn(&mut request);
         async move { Ok::<_, Infallible>(answer(status)) }
     });
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new());
-    let conn = builder.serve_connection(TokioIo::new(server), service);
+    let conn = http1::Builder::new().serve_connection(TokioIo::new(server), service);
     let conn = tokio::spawn(async move {
         match upgrades {
             true => conn.with_upgrades().await.ok(),
@@ -321,11 +319,6 @@ async fn auto_allows_upgrades_with_the_method_of_that_name_only() {
 #[tokio::test(start_paused = true)]
 async fn after_another_status_the_next_request_cancels_it() {
     let note = Note::default();
-    let (mut client, _conn) = serve(&note, 426, true);
-    client.write_all(REQUEST.as_bytes()).await.unwrap();
-    read_head(&mut client).await;
-    sleep(Duration::from_secs(1)).await;
-    assert_eq!(note.get(), None);
     let (mut client, _conn) = serve(&note, 426, true);
     for _ in 0..2 {
         client.write_all(REQUEST.as_bytes()).await.unwrap();

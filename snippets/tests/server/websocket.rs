@@ -1,11 +1,13 @@
 //! What src/server/websocket.md promises.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::pin::pin;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -29,7 +31,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
 use harness::{LIMIT, Program, Prose, page};
@@ -57,6 +59,10 @@ fn ping_answer() -> u64 {
 
 fn send() -> u64 {
     websocket().number("takes more than {} seconds to receive a message")
+}
+
+fn too_long() -> u16 {
+    websocket().number("{} for a message that is too long") as u16
 }
 
 fn linger() -> u64 {
@@ -108,7 +114,7 @@ fn a_client_that_sends_too_much_reads_1009_while_it_is_still_sending() {
     let mut socket = open(&program);
     // More than the kernel's buffers hold: the server must read on for this to end.
     socket.send(Message::binary(vec![0; 16 * 1024 * 1024])).unwrap();
-    assert_eq!(closed(&mut socket), 1009);
+    assert_eq!(closed(&mut socket), too_long());
     assert_eq!(
         program.line(),
         format!(
@@ -478,16 +484,20 @@ async fn each_violation_has_its_code() {
         ),
         ("invalid UTF-8, and no last frame", vec![frame(TEXT, b"\xff")], 1007),
         ("invalid UTF-8 in a close", vec![frame(FIN | CLOSE, b"\x03\xe8\xff")], 1007),
-        ("a message too long", vec![frame(FIN | BINARY, vec![0; max + 1])], 1009),
+        (
+            "a message too long",
+            vec![frame(FIN | BINARY, vec![0; max + 1])],
+            too_long(),
+        ),
         (
             "a message too long, in frames",
             vec![frame(BINARY, vec![0; max]), frame(CONTINUATION, [0])],
-            1009,
+            too_long(),
         ),
         (
             "a frame of 16 exabytes, announced",
             vec![b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0".to_vec()],
-            1009,
+            too_long(),
         ),
     ] {
         // What follows is not read as frames.
@@ -619,7 +629,8 @@ async fn a_websocket_keeps_its_place_after_http_has_ended() {
     client.write_all(&frame(FIN | TEXT, "hello")).await.unwrap();
     assert_eq!(read_frame(&mut client).await, Some((FIN | TEXT, b"hello".to_vec())));
     drop(client);
-    timeout(LIMIT, slots.acquire()).await.expect("the place is free").unwrap();
+    let free = timeout(LIMIT, slots.acquire()).await;
+    assert!(free.is_ok(), "the place is free again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -715,9 +726,6 @@ async fn in_time<T>(future: impl Future<Output = T>) -> T {
 #[tokio::test(start_paused = true)]
 async fn over_http2_the_answer_is_200_and_one_connection_has_many_websockets() {
     let mut client = connect(start()).await;
-    // hyper has the server's settings only when it has read something.
-    let plain = Request::get("https://example.com/").body(Empty::new()).unwrap();
-    assert_eq!(client.send_request(plain).await.unwrap().status(), 200);
     let mut sockets = Vec::new();
     for _ in 0..3 {
         let response = in_time(client.send_request(extended("websocket"))).await;
@@ -765,7 +773,7 @@ async fn over_http2_handshakes_are_checked_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_enable_connect_protocol_the_client_is_not_told() {
+async fn without_enable_connect_protocol_the_stream_is_reset() {
     let (near, far) = duplex(64 * 1024);
     let service = service_fn(async |request: Request<Incoming>| {
         let protocol = request.extensions().get::<Protocol>();
@@ -778,10 +786,108 @@ async fn without_enable_connect_protocol_the_client_is_not_told() {
         .into_owned();
     tokio::spawn(conn);
     let mut client = connect(near).await;
-    let plain = Request::get("https://example.com/").body(Empty::new()).unwrap();
-    assert_eq!(client.send_request(plain).await.unwrap().status(), 200);
     let error =
         in_time(client.send_request(extended("websocket"))).await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert_eq!(source, "stream error received: unspecific protocol error detected");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_over_http2_is_told_that_it_may() {
+    let io = TokioIo::new(start());
+    let (mut sender, conn) =
+        http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    let told = Arc::new(AtomicBool::new(false));
+    let allowed = told.clone();
+    tokio::spawn(async move {
+        let mut conn = pin!(conn);
+        poll_fn(|cx| {
+            let poll = conn.as_mut().poll(cx);
+            allowed.store(conn.is_extended_connect_protocol_enabled(), Relaxed);
+            poll
+        })
+        .await
+    });
+    let request = Request::get("https://example.com/").body(Empty::<Bytes>::new());
+    sender.send_request(request.unwrap()).await.unwrap();
+    assert!(told.load(Relaxed));
+}
+
+// fastwebsockets.
+
+/// A server of fastwebsockets with a limit of 1,000 bytes, and its client.
+fn fast() -> (fastwebsockets::FragmentCollector<DuplexStream>, DuplexStream) {
+    let (client, server) = duplex(64 * 1024);
+    let role = fastwebsockets::Role::Server;
+    let mut socket = fastwebsockets::WebSocket::after_handshake(server, role);
+    socket.set_max_message_size(1000);
+    (fastwebsockets::FragmentCollector::new(socket), client)
+}
+
+#[tokio::test(start_paused = true)]
+async fn fastwebsockets_limits_frames_and_not_messages() {
+    let (mut server, mut client) = fast();
+    client.write_all(&frame(BINARY, [0; 900])).await.unwrap();
+    client.write_all(&frame(CONTINUATION, [0; 900])).await.unwrap();
+    client.write_all(&frame(FIN, [0; 900])).await.unwrap();
+    assert_eq!(server.read_frame().await.unwrap().payload.len(), 2700);
+    let (mut server, mut client) = fast();
+    client.write_all(&frame(FIN | BINARY, [0; 1100])).await.unwrap();
+    assert!(server.read_frame().await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn fastwebsockets_accepts_frames_without_a_mask() {
+    let (mut server, mut client) = fast();
+    client.write_all(b"\x82\x02hi").await.unwrap();
+    assert_eq!(&*server.read_frame().await.unwrap().payload, b"hi");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_read_loses_bytes_in_fastwebsockets_and_not_in_tungstenite() {
+    let message = frame(FIN | BINARY, [7; 100]);
+    let (start, rest) = message.split_at(50);
+    let second = Duration::from_secs(1);
+
+    let (mut server, mut client) = fast();
+    client.write_all(start).await.unwrap();
+    assert!(timeout(second, server.read_frame()).await.is_err());
+    client.write_all(rest).await.unwrap();
+    let whole = timeout(second, server.read_frame()).await;
+    let whole =
+        whole.is_ok_and(|frame| frame.is_ok_and(|frame| *frame.payload == [7; 100]));
+    assert!(!whole);
+
+    let (mut client, server) = duplex(1024);
+    let mut server =
+        WebSocketStream::from_raw_socket(server, Role::Server, None).await;
+    client.write_all(start).await.unwrap();
+    assert!(timeout(second, server.next()).await.is_err());
+    client.write_all(rest).await.unwrap();
+    assert_eq!(server.next().await.unwrap().unwrap(), Message::binary(vec![7; 100]));
+}
+
+// What tungstenite does by default.
+
+#[test]
+fn the_defaults_are_large() {
+    let config = WebSocketConfig::default();
+    let mib = websocket().number("accepts messages of up to {} MiB by default");
+    assert_eq!(config.max_message_size, Some(1024 * 1024 * mib as usize));
+    let kib = websocket().number("reserves a read buffer of {} KiB");
+    assert_eq!(config.read_buffer_size, 1024 * kib as usize);
+    assert_eq!(config.max_write_buffer_size, usize::MAX);
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_default_pings_make_the_write_buffer_grow() {
+    let (client, server) = duplex(1024);
+    let mut server =
+        WebSocketStream::from_raw_socket(server, Role::Server, None).await;
+    let (_reader, mut writer) = tokio::io::split(client);
+    tokio::spawn(async move { while let Some(Ok(_)) = server.next().await {} });
+    let ping = frame(FIN | PING, [0; 125]);
+    for _ in 0..8_000 {
+        timeout(LIMIT, writer.write_all(&ping)).await.expect("it reads on").unwrap();
+    }
 }
