@@ -277,7 +277,7 @@ where
     if let Err(error) = &result {
         let Some(code) = code(error) else { return result };
         let frame = CloseFrame { code, reason: Utf8Bytes::default() };
-        timeout(SEND, socket.close(Some(frame))).await??;
+        timeout(SEND, socket.close(Some(frame))).await.ok();
     }
     timeout(LINGER, linger(socket.get_mut())).await.ok();
     result

@@ -813,6 +813,49 @@ async fn a_client_over_http2_is_told_that_it_may() {
     assert!(told.load(Relaxed));
 }
 
+#[tokio::test(start_paused = true)]
+async fn each_websocket_is_a_stream_of_its_connection() {
+    let mut client = connect(start()).await;
+    let mut sockets = Vec::new();
+    for _ in 0..program::MAX_STREAMS {
+        let response = in_time(client.send_request(extended("websocket"))).await;
+        sockets.push(accepted(response.unwrap()).await);
+    }
+    let second = Duration::from_secs(1);
+    let mut next = pin!(client.send_request(extended("websocket")));
+    assert!(timeout(second, next.as_mut()).await.is_err(), "it waits for a place");
+    let mut first = sockets.remove(0);
+    first.close(None).await.unwrap();
+    while in_time(first.next()).await.is_some() {}
+    drop(first);
+    assert_eq!(in_time(next).await.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_http2_too_a_client_that_does_not_read_is_dropped() {
+    let (mut client, conn) = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(1024)
+        .handshake(TokioIo::new(start()))
+        .await
+        .unwrap();
+    tokio::spawn(conn);
+    let response = in_time(client.send_request(extended("websocket"))).await.unwrap();
+    let mut socket = accepted(response).await;
+    let message = Message::binary(vec![0; max_message()]);
+    let sent = 8;
+    for _ in 0..sent {
+        in_time(socket.feed(message.clone())).await.unwrap();
+        timeout(Duration::from_secs(1), socket.flush()).await.ok();
+    }
+    time::sleep(Duration::from_secs(2 * send())).await;
+    // What hyper has taken from the server still arrives; then the stream ends.
+    let mut read = 0;
+    while let Some(Ok(message)) = in_time(socket.next()).await {
+        read += usize::from(message.is_binary());
+    }
+    assert!((1..sent).contains(&read), "{read} of {sent} messages came back");
+}
+
 // fastwebsockets.
 
 /// A server of fastwebsockets with a limit of 1,000 bytes, and its client.
