@@ -1,5 +1,5 @@
 //! Copies the programs of the book here, and Zero Downtime once more for each of its steps,
-//! without the lines between the anchors of that step. Files comes in variants. So what is
+//! without the lines between the anchors of that step. Files and WebSockets come in variants. So what is
 //! measured is what the page shows.
 
 use std::path::Path;
@@ -41,6 +41,11 @@ fn main() {
         assert_ne!(changed, files, "files.rs has no `{old}`");
         write(name, changed.lines().collect());
     }
+    let websocket = program("websocket.rs");
+    write("websocket.rs", websocket.lines().collect());
+    let step = "        .read_buffer_size(8 * 1024)\n";
+    assert!(websocket.contains(step), "websocket.rs has no `{}`", step.trim());
+    write("websocket_128_kib.rs", websocket.replace(step, "").lines().collect());
     let whole = program("zero_downtime.rs");
     write("zero_downtime.rs", whole.lines().collect());
     for step in STEPS {

@@ -40,7 +40,7 @@ const SERVERS: [(&str, &str); 7] = [
 ];
 
 /// A server in a process of its own.
-struct Running(Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {

@@ -7,11 +7,10 @@
 //!
 //!     cargo run --release --manifest-path tools/bench/Cargo.toml -- [--runs N] [--storm] [NAME...]
 //!
-//! How fast files are sent is another matter, see src/files.rs; so is what options of sockets do, see
-//! src/sockets.rs:
+//! A first argument `files`, `proxy`, `sockets`, `tls` or `websocket` measures something else, see the
+//! module of that name:
 //!
 //!     cargo run --release --manifest-path tools/bench/Cargo.toml -- files [--runs N]
-//!     cargo run --release --manifest-path tools/bench/Cargo.toml -- sockets [--runs N]
 //!
 //! With `--write` the table and the plot go to tools/bench/results, from where the book takes them.
 //! `--storm` has 200 clients that connect for each request, not 8.
@@ -19,8 +18,12 @@
 mod client;
 mod files;
 mod plot;
+mod proxy;
 mod server;
+mod smuggling;
 mod sockets;
+mod tls;
+mod websocket;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -99,8 +102,7 @@ fn main() {
     let mut runs = 10;
     let mut load = LOAD;
     let mut write = false;
-    let mut files = false;
-    let mut sockets = false;
+    let mut other: Option<fn(usize, bool)> = None;
     let mut names = Vec::new();
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -111,17 +113,17 @@ fn main() {
             }
             "--storm" => load = STORM,
             "--write" => write = true,
-            "files" => files = true,
-            "sockets" => sockets = true,
+            "files" => other = Some(files::measure),
+            "proxy" => other = Some(proxy::measure),
+            "sockets" => other = Some(sockets::measure),
+            "tls" => other = Some(tls::measure),
+            "websocket" => other = Some(websocket::measure),
             name if ROWS.iter().any(|row| row.name == name) => names.push(argument),
-            other => usage(&format!("there is no server and no option `{other}`")),
+            word => usage(&format!("there is no server and no option `{word}`")),
         }
     }
-    if files {
-        return files::measure(runs, write);
-    }
-    if sockets {
-        return sockets::measure(runs, write);
+    if let Some(measure) = other {
+        return measure(runs, write);
     }
     // The storm is about the last moments of one server.
     let rows = ROWS
