@@ -507,6 +507,7 @@ fn plain_http_is_redirected() {
         "GET / HTTP/1.1\r\nhost: evil.example\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: localhost.evil.example\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: localhost@evil.example\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: evil-localhost\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: local host\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: \r\n\r\n",
         "GET / HTTP/1.0\r\n\r\n",
@@ -732,4 +733,14 @@ async fn silent_clients_of_the_plain_port_go() {
         let late = error(head(), "read header from client timeout");
         assert_eq!(end(conn).await, late);
     }
+}
+
+#[tokio::test]
+async fn the_usual_port_is_left_out() {
+    let (mut client, server) = duplex(1024);
+    tokio::spawn(program::serve_redirect(server, 443));
+    client.write_all(b"GET /a HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    in_time(client.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.contains("\r\nlocation: https://localhost/a\r\n"), "{answer}");
 }
