@@ -507,6 +507,7 @@ fn plain_http_is_redirected() {
         "GET / HTTP/1.1\r\nhost: evil.example\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: localhost.evil.example\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: localhost@evil.example\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: evil-localhost\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: local host\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: \r\n\r\n",
         "GET / HTTP/1.0\r\n\r\n",
@@ -615,11 +616,12 @@ async fn a_handshake_ends_at_its_limit() {
         client.write_all(bytes).await.unwrap();
         let (_reader, mut writer) = tokio::io::split(client);
         let slow = tokio::spawn(async move {
-            while slowly {
+            loop {
                 sleep(Duration::from_secs(1)).await;
-                writer.write_all(b"\x01").await.ok();
+                if slowly {
+                    writer.write_all(b"\x01").await.ok();
+                }
             }
-            std::future::pending::<()>().await;
         });
         assert_eq!(end(conn).await, error(handshake(), "no TLS handshake in time"));
         slow.abort();
@@ -731,4 +733,14 @@ async fn silent_clients_of_the_plain_port_go() {
         let late = error(head(), "read header from client timeout");
         assert_eq!(end(conn).await, late);
     }
+}
+
+#[tokio::test]
+async fn the_usual_port_is_left_out() {
+    let (mut client, server) = duplex(1024);
+    tokio::spawn(program::serve_redirect(server, 443));
+    client.write_all(b"GET /a HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    in_time(client.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.contains("\r\nlocation: https://localhost/a\r\n"), "{answer}");
 }
