@@ -11,13 +11,19 @@
 //!
 //!     cargo run --release --manifest-path tools/bench/Cargo.toml -- files [--runs N]
 //!
+//! So is how fast proxies are, see src/proxy.rs:
+//!
+//!     cargo run --release --manifest-path tools/bench/Cargo.toml -- proxy [--runs N]
+//!
 //! With `--write` the table and the plot go to tools/bench/results, from where the book takes them.
 //! `--storm` has 200 clients that connect for each request, not 8.
 
 mod client;
 mod files;
 mod plot;
+mod proxy;
 mod server;
+mod smuggling;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -96,7 +102,7 @@ fn main() {
     let mut runs = 10;
     let mut load = LOAD;
     let mut write = false;
-    let mut files = false;
+    let mut other: Option<fn(usize, bool)> = None;
     let mut names = Vec::new();
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -107,13 +113,14 @@ fn main() {
             }
             "--storm" => load = STORM,
             "--write" => write = true,
-            "files" => files = true,
+            "files" => other = Some(files::measure),
+            "proxy" => other = Some(proxy::measure),
             name if ROWS.iter().any(|row| row.name == name) => names.push(argument),
-            other => usage(&format!("there is no server and no option `{other}`")),
+            word => usage(&format!("there is no server and no option `{word}`")),
         }
     }
-    if files {
-        return files::measure(runs, write);
+    if let Some(measure) = other {
+        return measure(runs, write);
     }
     // The storm is about the last moments of one server.
     let rows = ROWS
