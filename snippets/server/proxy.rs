@@ -173,6 +173,8 @@ impl Proxy {
         upload: Upload,
     ) -> Result<(Response<Incoming>, OwnedSemaphorePermit), StatusCode> {
         let mut retries = 1;
+        // Later it would be true of a body that was sent.
+        let harmless = head.method.is_idempotent() && upload.is_end_stream();
         loop {
             let picked = self.pick();
             let (backend, place) = picked.ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
@@ -188,7 +190,6 @@ impl Proxy {
             if refused {
                 backend.set_down();
             }
-            let harmless = head.method.is_idempotent() && upload.is_end_stream();
             if retries == 0 || !(refused || harmless && is_unanswered(&*error)) {
                 return Err(status(&*error));
             }

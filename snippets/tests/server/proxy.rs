@@ -84,18 +84,23 @@ fn dead() -> SocketAddr {
 
 pub fn ok(connection: &mut Connection, text: &str) {
     let length = text.len();
-    connection.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{text}"));
+    connection
+        .send(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{text}"));
 }
 
 /// The lines of a head, sorted, but for those that are not about this.
 pub fn header<'a>(head: &'a str, name: &str) -> Vec<&'a str> {
     let lines = head.lines().filter_map(|line| line.split_once(": "));
-    lines.filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
+    lines
+        .filter(|(n, _)| n.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value)
+        .collect()
 }
 
 /// The most memory that a process has had, in MB.
 fn peak(program: &Program) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
+    let status =
+        fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() / 1024
 }
@@ -111,10 +116,13 @@ fn bodies_pass_in_both_directions_in_a_few_megabytes_of_memory() {
         (client.try_clone().unwrap(), backend_download(&backend, SIZE));
     thread::scope(|scope| {
         scope.spawn(move || {
-            let head = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {SIZE}\r\n\r\n");
+            let head = format!(
+                "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {SIZE}\r\n\r\n"
+            );
             uploading.write_all(head.as_bytes()).unwrap();
             let piece = vec![b'.'; 64 * 1024];
-            (0..SIZE / piece.len()).for_each(|_| uploading.write_all(&piece).unwrap());
+            (0..SIZE / piece.len())
+                .for_each(|_| uploading.write_all(&piece).unwrap());
         });
         scope.spawn(move || downloading());
         client.set_read_timeout(Some(LIMIT)).unwrap();
@@ -139,8 +147,7 @@ fn backend_download(backend: &Backend, size: usize) -> impl FnMut() + Send + use
         connection.head().unwrap();
         let piece = 64 * 1024;
         (0..size / piece).for_each(|_| drop(connection.bytes(piece).unwrap()));
-        connection
-            .send(format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n"));
+        connection.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n"));
         let piece = vec![b'.'; piece];
         (0..size / piece.len()).for_each(|_| connection.send(&piece));
     }
@@ -159,7 +166,8 @@ fn a_client_that_does_not_read_stops_the_backend() {
     stream.write_all(head.as_bytes()).unwrap();
     stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     let piece = vec![b'.'; 64 * 1024];
-    let written = (0..size / piece.len()).take_while(|_| stream.write_all(&piece).is_ok());
+    let written =
+        (0..size / piece.len()).take_while(|_| stream.write_all(&piece).is_ok());
     let written = written.count() * piece.len();
     assert!(written < size, "the backend could write all of it");
     let grown = peak(&proxy) - before;
@@ -220,7 +228,10 @@ fn a_websocket_that_the_backend_refuses_is_an_ordinary_response() {
 
 #[test]
 fn a_backend_cannot_switch_protocols_unasked() {
-    for request in ["GET / HTTP/1.1\r\nhost: x\r\n\r\n", &WEBSOCKET.replace("websocket\r", "h2c\r")] {
+    for request in [
+        "GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+        &WEBSOCKET.replace("websocket\r", "h2c\r"),
+    ] {
         let backend = Backend::new();
         let proxy = start(&[backend.address]);
         let mut client = proxy.connect();
@@ -303,8 +314,13 @@ fn a_request_goes_on_to_the_next_backend_if_one_refuses_to_connect() {
     }
     // It is not asked each time.
     drop(client);
-    let (_, lines) = { let mut p = proxy; p.signal("TERM"); p.wait() };
-    let refused = lines.iter().filter(|line| line.contains(&dead.to_string())).count();
+    let (_, lines) = {
+        let mut p = proxy;
+        p.signal("TERM");
+        p.wait()
+    };
+    let refused =
+        lines.iter().filter(|line| line.contains(&dead.to_string())).count();
     assert!((1..10).contains(&refused), "asked {refused} times: {lines:?}");
 }
 
@@ -367,18 +383,23 @@ fn a_connection_that_was_closed_while_idle_costs_no_request() {
     let mut client = proxy.connect();
     for _ in 0..5 {
         client.send("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello");
-        let mut there = backend.accepted();
+        let stream = backend.accept();
+        let mut there = Connection::new(stream.try_clone().unwrap());
         there.head().unwrap();
         there.bytes(5).unwrap();
         ok(&mut there, "");
         client.response().unwrap();
-        drop(there);
+        // The proxy has seen the end when it closes its side.
+        stream.shutdown(Shutdown::Write).unwrap();
+        there.rest().unwrap();
     }
 }
 
 #[test]
 fn a_backend_has_so_many_requests_at_a_time() {
-    let places = proxies().number("Each backend has at most {} requests and WebSockets") as usize;
+    let places = proxies()
+        .number("Each backend has at most {} requests and WebSockets")
+        as usize;
     let backend = Backend::new();
     let proxy = start(&[backend.address]);
     let mut clients = Vec::new();
@@ -413,7 +434,6 @@ struct Exchange {
 }
 
 async fn exchange(request: &str) -> Exchange {
-    time::resume_if_paused();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let proxy = Arc::new(Proxy::new(vec![address.parse().unwrap()], vec![]));
@@ -437,4 +457,193 @@ async fn read_head(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
         head.push(stream.read_u8().await.unwrap());
     }
     String::from_utf8(head).unwrap()
+}
+
+/// Waits for the answer: its status, and after how many seconds it came, rounded.
+async fn status(exchange: &mut Exchange) -> (u64, String) {
+    let head = read_head(&mut exchange.client).await;
+    let seconds = exchange.start.elapsed().as_secs_f64().round() as u64;
+    (seconds, head.split(' ').nth(1).unwrap().to_owned())
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+const UPLOAD: &str = "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n";
+
+fn backend_head() -> u64 {
+    proxies().number("the backend has {} seconds for the head of its response")
+}
+
+#[tokio::test]
+async fn a_slow_backend_is_504() {
+    let mut waiting = exchange(GET).await;
+    assert_eq!(status(&mut waiting).await, (backend_head(), "504".to_owned()));
+    // The backend learns that nobody waits.
+    time::resume();
+    assert_eq!(waiting.backend.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn the_time_for_the_response_begins_with_the_end_of_the_upload() {
+    let mut uploading = exchange(UPLOAD).await;
+    let piece = vec![b'.'; 10_000];
+    for _ in 0..10 {
+        sleep(Duration::from_secs(backend_head() / 3)).await;
+        uploading.client.write_all(&piece).await.unwrap();
+    }
+    uploading.start = Instant::now();
+    assert_eq!(status(&mut uploading).await, (backend_head(), "504".to_owned()));
+}
+
+#[tokio::test]
+async fn a_stalled_upload_is_408_and_so_is_one_that_is_too_slow() {
+    let [pause, rate] = proxies().numbers(
+        "A client may pause for {} seconds, and must send {} bytes per second",
+    );
+    let mut stalled = exchange(UPLOAD).await;
+    assert_eq!(status(&mut stalled).await, (pause, "408".to_owned()));
+    time::resume();
+
+    // Half of the rate uses up the pause in twice its time.
+    let Exchange { client, backend: _backend, .. } = exchange(UPLOAD).await;
+    let start = Instant::now();
+    let (mut reader, mut writer) = tokio::io::split(client);
+    tokio::spawn(async move {
+        let piece = vec![b'.'; rate as usize / 2];
+        while writer.write_all(&piece).await.is_ok() {
+            sleep(Duration::from_secs(1)).await;
+        }
+    });
+    let head = read_head(&mut reader).await;
+    assert!(head.contains(" 408 "), "{head}");
+    let seconds = start.elapsed().as_secs();
+    assert!((2 * pause - 2..2 * pause + 2).contains(&seconds), "{seconds} s");
+}
+
+#[tokio::test]
+async fn a_response_that_stalls_is_cut_off() {
+    let pause = proxies().number("A response may pause for {} seconds");
+    let mut stalled = exchange(GET).await;
+    time::resume();
+    let half = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello";
+    stalled.backend.write_all(half.as_bytes()).await.unwrap();
+    let head = read_head(&mut stalled.client).await;
+    assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+    let mut hello = [0; 5];
+    stalled.client.read_exact(&mut hello).await.unwrap();
+    time::pause();
+    let start = Instant::now();
+    assert_eq!(stalled.client.read(&mut [0]).await.unwrap(), 0);
+    assert_eq!(start.elapsed().as_secs_f64().round() as u64, pause);
+    let error = stalled.conn.await.unwrap().unwrap_err();
+    assert_eq!(error, "error from user's Body stream");
+}
+
+#[tokio::test]
+async fn a_websocket_is_closed_when_it_is_idle_and_not_before() {
+    let idle = proxies()
+        .number("One that is silent in both directions for {} seconds is closed");
+    let mut websocket = exchange(WEBSOCKET).await;
+    time::resume();
+    websocket.backend.write_all(SWITCHING.as_bytes()).await.unwrap();
+    let head = read_head(&mut websocket.client).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    // One direction is enough to keep it.
+    let mut byte = [0];
+    for _ in 0..3 {
+        websocket.backend.write_all(b".").await.unwrap();
+        websocket.client.read_exact(&mut byte).await.unwrap();
+        time::pause();
+        sleep(Duration::from_secs(idle - 1)).await;
+        time::resume();
+    }
+    time::pause();
+    let start = Instant::now();
+    assert_eq!(websocket.client.read(&mut byte).await.unwrap(), 0);
+    let seconds = start.elapsed().as_secs();
+    assert!(seconds <= 2 * idle, "closed after {seconds} s");
+    time::resume();
+    assert_eq!(websocket.backend.read(&mut byte).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn an_idle_connection_to_the_backend_is_closed_in_time() {
+    let idle = proxies().number("closes a connection that was idle for {} seconds");
+    let mut used = exchange(GET).await;
+    time::resume();
+    let response = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    for _ in 0..2 {
+        used.backend.write_all(response.as_bytes()).await.unwrap();
+        read_head(&mut used.client).await;
+        // The same connection is used again.
+        used.client.write_all(GET.as_bytes()).await.unwrap();
+        read_head(&mut used.backend).await;
+    }
+    used.backend.write_all(response.as_bytes()).await.unwrap();
+    read_head(&mut used.client).await;
+    time::pause();
+    let start = Instant::now();
+    assert_eq!(used.backend.read(&mut [0]).await.unwrap(), 0);
+    let seconds = start.elapsed().as_secs();
+    // The pool looks once in a while.
+    assert!((idle - 1..=2 * idle).contains(&seconds), "closed after {seconds} s");
+}
+
+#[tokio::test]
+async fn a_client_without_a_request_is_dropped() {
+    let first = proxies().number("A client has {} seconds for its first request");
+    for bytes in ["", "PRI * HTTP/2.0\r\n", "GET / HTTP/1.1\r\n"] {
+        let proxy =
+            Arc::new(Proxy::new(vec!["127.0.0.1:1".parse().unwrap()], vec![]));
+        let (mut client, server) = duplex(1024);
+        let peer = [127, 0, 0, 1].into();
+        let conn = tokio::spawn(async move {
+            program::serve(proxy, server, peer).await.is_err()
+        });
+        client.write_all(bytes.as_bytes()).await.unwrap();
+        time::pause();
+        let start = Instant::now();
+        assert!(conn.await.unwrap());
+        assert_eq!(start.elapsed().as_secs(), first, "{bytes:?}");
+        time::resume();
+    }
+}
+
+#[tokio::test]
+async fn a_connection_has_an_end() {
+    let [minutes, seconds] =
+        proxies().numbers("a connection ends after {} minutes, and its last responses have {} seconds more");
+    let mut waiting = exchange(GET).await;
+    time::resume();
+    waiting.backend.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+    read_head(&mut waiting.client).await;
+    // An endless response.
+    let mut backend = waiting.backend;
+    tokio::spawn(async move {
+        while backend.write_all(b".").await.is_ok() {
+            sleep(Duration::from_secs(30)).await;
+        }
+    });
+    let mut client = waiting.client;
+    tokio::spawn(async move {
+        while client.read(&mut [0; 64]).await.is_ok_and(|n| n > 0) {}
+    });
+    time::pause();
+    let error = waiting.conn.await.unwrap().unwrap_err();
+    assert_eq!(error, "closed at its maximum age");
+    let expected = Duration::from_secs(60 * minutes + seconds);
+    assert_eq!(waiting.start.elapsed().as_secs_f64().round(), expected.as_secs_f64());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_kernel_ends_a_connection_whose_peer_does_not_read() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let peer = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut stream, _) = listener.accept().await.unwrap();
+    program::limit_writes(&stream, Duration::from_secs(1)).unwrap();
+    let piece = vec![b'.'; 64 * 1024];
+    let all = async { while stream.write_all(&piece).await.is_ok() {} };
+    time::timeout(LIMIT, all).await.expect("an error");
+    drop(peer);
 }

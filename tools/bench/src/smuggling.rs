@@ -4,7 +4,7 @@
 //! it gets. The tests of the page *Proxy Headers* send them to its program, the benchmark also to nginx.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,9 +21,9 @@ pub struct Backend {
 
 /// The bytes of a connection, and whether it has ended.
 #[derive(Clone, Default)]
-pub struct Record {
-    pub bytes: Vec<u8>,
-    pub ended: bool,
+struct Record {
+    bytes: Vec<u8>,
+    ended: bool,
 }
 
 impl Backend {
@@ -41,25 +41,65 @@ impl Backend {
         backend
     }
 
-    /// What came since the last call, each connection apart. Waits for the end of requests that are not whole: a
-    /// proxy that has sent half a request must close the connection.
-    pub fn take(&self) -> Vec<u8> {
+    /// What came of each vector, once its proxy has ended: its status, and what was passed on.
+    pub fn outcomes(&self, statuses: Vec<String>) -> Vec<String> {
+        // Whoever connected before this has been accepted before it.
+        drop(TcpStream::connect(self.address).unwrap());
         let start = Instant::now();
-        loop {
-            let mut records = self.connections.lock().unwrap();
-            let whole = |record: &Record| {
-                record.ended || matches!(read(&record.bytes), Parsed::Whole(..))
-            };
-            if records.iter().all(whole) || start.elapsed() > LIMIT {
-                return records
-                    .iter_mut()
-                    .flat_map(|r| std::mem::take(&mut r.bytes))
-                    .collect();
+        let records = loop {
+            let records = self.connections.lock().unwrap();
+            let fence = records.last().is_some_and(|last| last.bytes.is_empty());
+            if fence && records.iter().all(|record| record.ended) {
+                break records;
             }
+            assert!(start.elapsed() < LIMIT, "the proxy has not ended");
             drop(records);
             thread::sleep(Duration::from_millis(1));
+        };
+        let mut passed: Vec<Vec<String>> = vec![Vec::new(); statuses.len()];
+        for record in records.iter() {
+            requests(&record.bytes, &mut passed);
         }
+        let outcome = |(status, passed): (String, Vec<String>)| match &passed[..] {
+            [] => status,
+            _ => format!("{status}, passed with {}", passed.join(" and ")),
+        };
+        statuses.into_iter().zip(passed).map(outcome).collect()
     }
+}
+
+/// What a strict reader makes of the requests of a connection, for the vector that each belongs to.
+fn requests(mut bytes: &[u8], passed: &mut [Vec<String>]) {
+    let mut vector = None;
+    while !bytes.is_empty() {
+        vector = tag(bytes).or(vector);
+        let (what, length) = match read(bytes) {
+            // That it was cut off, the backend notices.
+            Parsed::Partial => return,
+            Parsed::Whole(_, length) if bytes.starts_with(b"GET /after ") => {
+                (None, length)
+            }
+            Parsed::Whole(_, length) if bytes.starts_with(b"GET /smuggled") => {
+                (Some("**smuggled**".to_owned()), length)
+            }
+            Parsed::Whole(framing, length) => (Some(framing), length),
+            Parsed::Ambiguous(why) => {
+                (Some(format!("**ambiguous: {why}**")), bytes.len())
+            }
+        };
+        if let (Some(vector), Some(what)) = (vector, what) {
+            passed[vector].push(what);
+        }
+        bytes = &bytes[length..];
+    }
+}
+
+/// The number of the vector in the first line.
+fn tag(bytes: &[u8]) -> Option<usize> {
+    let line = bytes.split(|byte| *byte == b'\n').next()?;
+    let at = find(line, b"/v")? + 2;
+    let digits = line[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&line[at..at + digits]).ok()?.parse().ok()
 }
 
 fn record(mut stream: TcpStream, records: &Mutex<Vec<Record>>) {
@@ -91,7 +131,7 @@ fn record(mut stream: TcpStream, records: &Mutex<Vec<Record>>) {
 }
 
 /// What a strict reader makes of the bytes of a request.
-pub enum Parsed {
+enum Parsed {
     /// Its framing, and how long it is. Nothing is a whole one of length 0.
     Whole(String, usize),
     Partial,
@@ -100,7 +140,7 @@ pub enum Parsed {
 }
 
 /// Reads the first request, as strictly as it can be read.
-pub fn read(bytes: &[u8]) -> Parsed {
+fn read(bytes: &[u8]) -> Parsed {
     if bytes.is_empty() {
         return Parsed::Whole("nothing".to_owned(), 0);
     }
@@ -123,7 +163,8 @@ pub fn read(bytes: &[u8]) -> Parsed {
         let Some((name, value)) = line.split_once(':') else {
             return Parsed::Ambiguous("a line without a colon");
         };
-        let token = |c: char| c.is_ascii_alphanumeric() || "-_.!#$%&'*+^`|~".contains(c);
+        let token =
+            |c: char| c.is_ascii_alphanumeric() || "-_.!#$%&'*+^`|~".contains(c);
         if name.is_empty() || !name.chars().all(token) {
             return Parsed::Ambiguous("a name that is none");
         }
@@ -199,45 +240,21 @@ fn read_chunks(body: &[u8]) -> Result<Option<(usize, usize)>, &'static str> {
     }
 }
 
-/// What a vector came to, in the words of the table.
-fn outcome(status: &str, bytes: &[u8]) -> String {
-    let mut rest = bytes;
-    let mut passed = Vec::new();
-    while !rest.is_empty() {
-        match read(rest) {
-            Parsed::Whole(framing, length) => {
-                if rest.starts_with(b"GET /smuggled") {
-                    passed.push("**smuggled**".to_owned());
-                } else {
-                    passed.push(framing);
-                }
-                rest = &rest[length..];
-            }
-            Parsed::Partial => {
-                passed.push("cut off".to_owned());
-                break;
-            }
-            Parsed::Ambiguous(why) => {
-                passed.push(format!("**ambiguous: {why}**"));
-                break;
-            }
-        }
-    }
-    if passed.is_empty() {
-        status.to_owned()
-    } else {
-        format!("{status}, passed with {}", passed.join(" and "))
-    }
+/// Sends the vectors to a proxy, by HTTP/1 to the first address and by HTTP/2 to the second: the statuses.
+pub fn send(proxy: SocketAddr, proxy2: SocketAddr) -> Vec<String> {
+    let http1 = HTTP1.iter().enumerate();
+    let http1 = http1.map(|(i, vector)| send_http1(proxy, &vector.bytes(i)));
+    let http2 = HTTP2.iter().enumerate();
+    let http2 = http2.map(|(i, vector)| send_http2(proxy2, vector, HTTP1.len() + i));
+    http1.chain(http2).collect()
 }
 
-/// Sends a vector of HTTP/1 to a proxy.
-pub fn http1(proxy: SocketAddr, backend: &Backend, bytes: &[u8]) -> String {
+fn send_http1(proxy: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = connect(proxy);
     stream.write_all(bytes).unwrap();
-    // The status is enough: then the connection is closed, and what the proxy has not answered is broken off.
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
-    while !answer.windows(4).any(|four| four == b"\r\n\r\n") {
+    while find(&answer, b"\r\n\r\n").is_none() {
         match stream.read(&mut buffer) {
             Ok(0) | Err(_) => break,
             Ok(count) => answer.extend(&buffer[..count]),
@@ -245,19 +262,12 @@ pub fn http1(proxy: SocketAddr, backend: &Backend, bytes: &[u8]) -> String {
     }
     let status = String::from_utf8_lossy(&answer);
     let status = status.split(' ').nth(1).unwrap_or("closed").to_owned();
-    // Had it taken the bytes for more than one request, it would forward the next one now.
-    if stream.write_all(b"GET /after HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").is_ok()
-    {
+    // Whatever it has taken for the beginning of another request, it forwards before this one.
+    let after = b"GET /after HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    if stream.write_all(after).is_ok() {
         stream.read_to_end(&mut Vec::new()).ok();
     }
-    stream.shutdown(Shutdown::Both).ok();
-    let mut bytes = backend.take();
-    if let Some(after) = find(&bytes, b"GET /after ") {
-        // On a connection of its own, or after the vector.
-        let end = find(&bytes[after..], b"\r\n\r\n").map_or(bytes.len(), |e| after + e + 4);
-        bytes.drain(after..end);
-    }
-    outcome(&status, &bytes)
+    status
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -270,12 +280,11 @@ fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     bytes.windows(needle.len()).position(|window| window == needle)
 }
 
-/// Sends the headers of a vector of HTTP/2, and its body, to a proxy.
-pub fn http2(proxy: SocketAddr, backend: &Backend, vector: &Http2) -> String {
+fn send_http2(proxy: SocketAddr, vector: &Http2, number: usize) -> String {
     let mut block = Vec::new();
     for (name, value) in vector.headers {
         block.push(0);
-        for text in [name, value] {
+        for text in [*name, &*value.replace("TAG", &format!("v{number}"))] {
             block.push(text.len().try_into().unwrap());
             block.extend(text.as_bytes());
         }
@@ -289,7 +298,7 @@ pub fn http2(proxy: SocketAddr, backend: &Backend, vector: &Http2) -> String {
     }
     let mut stream = connect(proxy);
     stream.write_all(&bytes).unwrap();
-    let status = loop {
+    loop {
         let mut header = [0; 9];
         if stream.read_exact(&mut header).is_err() {
             break "closed".to_owned();
@@ -307,9 +316,7 @@ pub fn http2(proxy: SocketAddr, backend: &Backend, vector: &Http2) -> String {
             7 => break "closed".to_owned(),
             _ => {}
         }
-    };
-    stream.shutdown(Shutdown::Both).ok();
-    outcome(&status, &backend.take())
+    }
 }
 
 fn http2_status(block: &[u8]) -> String {
@@ -319,7 +326,9 @@ fn http2_status(block: &[u8]) -> String {
     match block[0] {
         byte @ 0x88..=0x8e => indexed[usize::from(byte - 0x88)].to_owned(),
         // A literal, with Huffman coding or without: three digits.
-        _ if block[1] & 0x80 == 0 => String::from_utf8_lossy(&block[2..5]).into_owned(),
+        _ if block[1] & 0x80 == 0 => {
+            String::from_utf8_lossy(&block[2..5]).into_owned()
+        }
         _ => huffman_digits(&block[2..2 + usize::from(block[1] & 0x7f)]),
     }
 }
@@ -351,25 +360,27 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// What the table calls a vector, its headers, and its body.
-pub struct Http1 {
-    pub what: &'static str,
+struct Http1 {
+    what: &'static str,
     head: &'static str,
     body: &'static str,
 }
 
 impl Http1 {
-    pub fn bytes(&self) -> Vec<u8> {
+    fn bytes(&self, number: usize) -> Vec<u8> {
+        let Http1 { head, body, .. } = self;
         // One that has a line of its own is whole.
-        if self.head.contains(" HTTP/") || self.head.starts_with("GET ") {
-            return format!("{}{}", self.head, self.body).into_bytes();
-        }
-        format!("POST / HTTP/1.1\r\nhost: x\r\n{}\r\n{}", self.head, self.body)
-            .into_bytes()
+        let bytes = if head.starts_with("GET ") || head.starts_with("POST ") {
+            format!("{head}{body}")
+        } else {
+            format!("POST /TAG HTTP/1.1\r\nhost: x\r\n{head}\r\n{body}")
+        };
+        bytes.replace("TAG", &format!("v{number}")).into_bytes()
     }
 }
 
-pub struct Http2 {
-    pub what: &'static str,
+struct Http2 {
+    what: &'static str,
     headers: &'static [(&'static str, &'static str)],
     body: Option<&'static str>,
 }
@@ -382,7 +393,7 @@ macro_rules! smuggled {
 }
 
 #[rustfmt::skip]
-pub const HTTP1: &[Http1] = &[
+const HTTP1: &[Http1] = &[
     Http1 { what: "`content-length`, then `transfer-encoding`", head: "content-length: 40\r\ntransfer-encoding: chunked\r\n", body: smuggled!("0\r\n\r\n") },
     Http1 { what: "`transfer-encoding`, then `content-length`", head: "transfer-encoding: chunked\r\ncontent-length: 40\r\n", body: smuggled!("0\r\n\r\n") },
     Http1 { what: "two lengths that differ", head: "content-length: 5\r\ncontent-length: 0\r\n", body: smuggled!("hello") },
@@ -400,15 +411,15 @@ pub const HTTP1: &[Http1] = &[
     Http1 { what: "a vertical tab before `chunked`", head: "transfer-encoding: \x0bchunked\r\n", body: "5\r\nhello\r\n0\r\n\r\n" },
     Http1 { what: "`transfer-encoding : chunked`", head: "transfer-encoding : chunked\r\n", body: "5\r\nhello\r\n0\r\n\r\n" },
     Http1 { what: "`content-length : 5`", head: "content-length : 5\r\n", body: "hello" },
-    Http1 { what: "`transfer-encoding: chunked` in HTTP/1.0", head: "POST / HTTP/1.0\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n", body: "5\r\nhello\r\n0\r\n\r\n" },
+    Http1 { what: "`transfer-encoding: chunked` in HTTP/1.0", head: "POST /TAG HTTP/1.0\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n", body: "5\r\nhello\r\n0\r\n\r\n" },
     Http1 { what: "a folded line (obs-fold)", head: "x: a\r\n b: c\r\ncontent-length: 0\r\n", body: "" },
     Http1 { what: "`transfer-encoding:`, folded", head: "transfer-encoding:\r\n chunked\r\n", body: "5\r\nhello\r\n0\r\n\r\n" },
-    Http1 { what: "a space before the first header", head: "POST / HTTP/1.1\r\n content-length: 5\r\nhost: x\r\n\r\n", body: "hello" },
-    Http1 { what: "lines that end in a bare LF", head: "POST / HTTP/1.1\nhost: x\ncontent-length: 5\n\n", body: "hello" },
+    Http1 { what: "a space before the first header", head: "POST /TAG HTTP/1.1\r\n content-length: 5\r\nhost: x\r\n\r\n", body: "hello" },
+    Http1 { what: "lines that end in a bare LF", head: "POST /TAG HTTP/1.1\nhost: x\ncontent-length: 5\n\n", body: "hello" },
     Http1 { what: "a bare CR in a value", head: "x: a\rcontent-length: 5\r\ncontent-length: 0\r\n", body: "" },
     Http1 { what: "a NUL in a value", head: "x: a\0b\r\ncontent-length: 0\r\n", body: "" },
-    Http1 { what: "a NUL in the target", head: "GET /\0 HTTP/1.1\r\nhost: x\r\n\r\n", body: "" },
-    Http1 { what: "a space in the target", head: "GET /a b HTTP/1.1\r\nhost: x\r\n\r\n", body: "" },
+    Http1 { what: "a NUL in the target", head: "GET /TAG\0 HTTP/1.1\r\nhost: x\r\n\r\n", body: "" },
+    Http1 { what: "a space in the target", head: "GET /TAG b HTTP/1.1\r\nhost: x\r\n\r\n", body: "" },
     Http1 { what: "a header without a name", head: ": a\r\ncontent-length: 0\r\n", body: "" },
     Http1 { what: "a line without a colon", head: "transfer-encoding\r\ncontent-length: 0\r\n", body: "" },
     Http1 { what: "chunk size `0x5`", head: "transfer-encoding: chunked\r\n", body: "0x5\r\nhello\r\n0\r\n\r\n" },
@@ -423,24 +434,24 @@ pub const HTTP1: &[Http1] = &[
     Http1 { what: "`connection: content-length`", head: "connection: content-length\r\ncontent-length: 35\r\n", body: smuggled!("") },
     Http1 { what: "`connection: transfer-encoding`", head: "connection: transfer-encoding\r\ntransfer-encoding: chunked\r\n", body: "5\r\nhello\r\n0\r\n\r\n" },
     Http1 { what: "`connection: host`", head: "connection: host\r\ncontent-length: 0\r\n", body: "" },
-    Http1 { what: "GET with a body", head: "GET / HTTP/1.1\r\nhost: x\r\ncontent-length: 35\r\n\r\n", body: smuggled!("") },
-    Http1 { what: "GET with a body in chunks", head: "GET / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n", body: concat!(smuggled!("23\r\n"), "\r\n0\r\n\r\n") },
-    Http1 { what: "two hosts", head: "GET / HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n", body: "" },
-    Http1 { what: "no host", head: "GET / HTTP/1.1\r\n\r\n", body: "" },
-    Http1 { what: "`host: x/y`", head: "GET / HTTP/1.1\r\nhost: x/y\r\n\r\n", body: "" },
-    Http1 { what: "`host: x@y`", head: "GET / HTTP/1.1\r\nhost: x@y\r\n\r\n", body: "" },
-    Http1 { what: "`GET http://y/`, with `host: x`", head: "GET http://y/ HTTP/1.1\r\nhost: x\r\n\r\n", body: "" },
-    Http1 { what: "HTTP/0.9", head: "GET /\r\n", body: "" },
-    Http1 { what: "`upgrade: h2c`", head: "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAA\r\n\r\n", body: "" },
+    Http1 { what: "GET with a body", head: "GET /TAG HTTP/1.1\r\nhost: x\r\ncontent-length: 35\r\n\r\n", body: smuggled!("") },
+    Http1 { what: "GET with a body in chunks", head: "GET /TAG HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n", body: concat!(smuggled!("23\r\n"), "\r\n0\r\n\r\n") },
+    Http1 { what: "two hosts", head: "GET /TAG HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n", body: "" },
+    Http1 { what: "no host", head: "GET /TAG HTTP/1.1\r\n\r\n", body: "" },
+    Http1 { what: "`host: x/y`", head: "GET /TAG HTTP/1.1\r\nhost: x/y\r\n\r\n", body: "" },
+    Http1 { what: "`host: x@y`", head: "GET /TAG HTTP/1.1\r\nhost: x@y\r\n\r\n", body: "" },
+    Http1 { what: "`GET http://y/`, with `host: x`", head: "GET http://y/TAG HTTP/1.1\r\nhost: x\r\n\r\n", body: "" },
+    Http1 { what: "HTTP/0.9", head: "GET /TAG\r\n", body: "" },
+    Http1 { what: "`upgrade: h2c`", head: "GET /TAG HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAA\r\n\r\n", body: "" },
 ];
 
 const POST: (&str, &str) = (":method", "POST");
-const ROOT: (&str, &str) = (":path", "/");
+const ROOT: (&str, &str) = (":path", "/TAG");
 const HTTP: (&str, &str) = (":scheme", "http");
 const HOST: (&str, &str) = (":authority", "x");
 
 #[rustfmt::skip]
-pub const HTTP2: &[Http2] = &[
+const HTTP2: &[Http2] = &[
     Http2 { what: "`transfer-encoding: chunked`", headers: &[POST, ROOT, HTTP, HOST, ("transfer-encoding", "chunked")], body: Some(smuggled!("0\r\n\r\n")) },
     Http2 { what: "`connection: close`", headers: &[POST, ROOT, HTTP, HOST, ("connection", "close")], body: None },
     Http2 { what: "`te: gzip`", headers: &[POST, ROOT, HTTP, HOST, ("te", "gzip")], body: None },
@@ -452,8 +463,18 @@ pub const HTTP2: &[Http2] = &[
     Http2 { what: "a colon in a name", headers: &[POST, ROOT, HTTP, HOST, ("content-length: 5\r\nx", "a")], body: None },
     Http2 { what: "a name with a capital", headers: &[POST, ROOT, HTTP, HOST, ("Content-Length", "5")], body: None },
     Http2 { what: "a request line in `:method`", headers: &[(":method", "GET /smuggled HTTP/1.1\r\nx:"), ROOT, HTTP, HOST], body: None },
-    Http2 { what: "a request line in `:path`", headers: &[POST, (":path", "/ HTTP/1.1\r\nhost: x\r\n\r\nGET /smuggled"), HTTP, HOST], body: None },
+    Http2 { what: "a request line in `:path`", headers: &[POST, (":path", "/TAG HTTP/1.1\r\nhost: x\r\n\r\nGET /smuggled"), HTTP, HOST], body: None },
     Http2 { what: "a CRLF in `:authority`", headers: &[POST, ROOT, HTTP, (":authority", "x\r\ny: z")], body: None },
     Http2 { what: "`host: y`, and `:authority` x", headers: &[POST, ROOT, HTTP, HOST, ("host", "y")], body: None },
     Http2 { what: "two paths", headers: &[POST, ROOT, (":path", "/smuggled"), HTTP, HOST], body: None },
 ];
+
+/// What the table calls the vectors, in the order of their numbers.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    HTTP1.iter().map(|v| v.what).chain(HTTP2.iter().map(|v| v.what))
+}
+
+/// How many of them are HTTP/1.
+pub fn http1_count() -> usize {
+    HTTP1.len()
+}
