@@ -68,7 +68,6 @@ pub const NAME: &str = "guide-proxy";
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type ResponseBody = Either<Full<Bytes>, Paced>;
 
-// ANCHOR: proxy
 pub struct Proxy {
     client: Client<HttpConnector, Upload>,
     backends: Vec<Backend>,
@@ -85,6 +84,7 @@ struct Backend {
 
 impl Proxy {
     pub fn new(backends: Vec<Authority>, trusted: Vec<IpAddr>) -> Proxy {
+        // ANCHOR: client
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT));
@@ -95,7 +95,7 @@ impl Proxy {
             .pool_idle_timeout(POOL_IDLE)
             .set_host(false)
             .build(connector);
-        // ANCHOR_END: proxy
+        // ANCHOR_END: client
         let backends = backends.into_iter().map(|authority| Backend {
             authority,
             places: Arc::new(Semaphore::new(IN_FLIGHT)),
@@ -134,6 +134,9 @@ impl Proxy {
         head.version = Version::HTTP_11;
 
         let (mut response, place) = self.send(head, Upload::new(body)).await?;
+        // ANCHOR_END: forward
+
+        // ANCHOR: response
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let client = client.filter(|_| upgrades_to_websocket(response.headers()));
             let client = client.ok_or(StatusCode::BAD_GATEWAY)?;
@@ -146,7 +149,7 @@ impl Proxy {
         rewrite_response(&mut response, is_head)?;
         Ok(response.map(|body| Either::Right(Paced::download(body, place))))
     }
-    // ANCHOR_END: forward
+    // ANCHOR_END: response
 
     // ANCHOR: pick
     /// The next backend that is up and has a place.
@@ -185,6 +188,8 @@ impl Proxy {
                 Ok(response) => return Ok((response, place)),
                 Err(error) => error,
             };
+            // ANCHOR_END: send
+            // ANCHOR: retry
             eprintln!("backend {}: {}", backend.authority, report(&*error));
             let refused = is_connect(&*error);
             if refused {
@@ -196,7 +201,7 @@ impl Proxy {
             retries -= 1;
         }
     }
-    // ANCHOR_END: send
+    // ANCHOR_END: retry
 }
 
 impl Backend {
@@ -237,6 +242,8 @@ fn check(request: &Request<Incoming>) -> Result<HeaderValue, StatusCode> {
     if headers.get_all(header::VIA).iter().any(names_this_proxy) {
         return Err(StatusCode::LOOP_DETECTED);
     }
+    // ANCHOR_END: check
+    // ANCHOR: host
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = match (request.uri().authority(), hosts.next(), hosts.next()) {
         (_, _, Some(_)) => None,
@@ -249,7 +256,7 @@ fn check(request: &Request<Incoming>) -> Result<HeaderValue, StatusCode> {
     let valid = authority.is_some_and(|authority| !authority.as_str().contains('@'));
     host.filter(|_| valid).ok_or(StatusCode::BAD_REQUEST)
 }
-// ANCHOR_END: check
+// ANCHOR_END: host
 
 /// `gzip, chunked` would lose its meaning with the header.
 fn is_chunked_or_none(headers: &HeaderMap) -> bool {
@@ -360,7 +367,6 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-// ANCHOR: reserved
 /// Names that only a proxy may send. `_` is `-` to many backends, and `proxy` sets
 /// `HTTP_PROXY` in a CGI program.
 fn is_reserved(name: &HeaderName, trusted: bool) -> bool {
@@ -369,7 +375,6 @@ fn is_reserved(name: &HeaderName, trusted: bool) -> bool {
     let other = name == "x-real-ip" || name == "proxy" || name.contains('_');
     other || forwarding && !trusted
 }
-// ANCHOR_END: reserved
 
 /// Adds to the list that a header has.
 fn add(headers: &mut HeaderMap, name: HeaderName, value: &str) {
@@ -468,7 +473,6 @@ fn ask_for_websocket(headers: &mut HeaderMap) {
 }
 // ANCHOR_END: websocket
 
-// ANCHOR: tunnel
 async fn tunnel(client: OnUpgrade, backend: OnUpgrade, place: OwnedSemaphorePermit) {
     let both = async { tokio::try_join!(client, backend) };
     let result: Result<(), Error> = match timeout(HEAD, both).await {
@@ -482,6 +486,7 @@ async fn tunnel(client: OnUpgrade, backend: OnUpgrade, place: OwnedSemaphorePerm
     drop(place);
 }
 
+// ANCHOR: copy
 /// Copies in both directions, until both have ended or nothing moves.
 async fn copy(client: Upgraded, backend: Upgraded) -> io::Result<()> {
     let moved = AtomicBool::new(false);
@@ -499,6 +504,9 @@ async fn copy(client: Upgraded, backend: Upgraded) -> io::Result<()> {
     }
 }
 
+// ANCHOR_END: copy
+
+// ANCHOR: pump
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -514,9 +522,8 @@ async fn pump(
         moved.store(true, Relaxed);
     }
 }
-// ANCHOR_END: tunnel
+// ANCHOR_END: pump
 
-// ANCHOR: paced
 /// A body that fails if its sender pauses for too long, or is too slow.
 pub struct Paced {
     body: Incoming,
@@ -544,7 +551,6 @@ impl Paced {
         Paced { _place: Some(place), ..paced }
     }
 }
-// ANCHOR_END: paced
 
 // ANCHOR: poll_frame
 impl Body for Paced {
@@ -566,6 +572,8 @@ impl Body for Paced {
             ready!(timer.as_mut().poll(cx));
             return Poll::Ready(Some(Err(Stalled.into())));
         };
+        // ANCHOR_END: poll_frame
+        // ANCHOR: rate
         self.moved = Instant::now();
         let waited = self.waiting_since.take().map(|since| self.moved - since);
         if let (Some(rate), Some(Ok(frame))) = (self.rate, &frame) {
@@ -576,7 +584,7 @@ impl Body for Paced {
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
-    // ANCHOR_END: poll_frame
+    // ANCHOR_END: rate
 
     fn is_end_stream(&self) -> bool {
         self.body.is_end_stream()
@@ -587,7 +595,6 @@ impl Body for Paced {
     }
 }
 
-// ANCHOR: upload
 /// The body of a request: if it was not begun, it can be sent to another backend.
 #[derive(Clone)]
 struct Upload(Arc<Mutex<Paced>>);
@@ -602,6 +609,7 @@ impl Upload {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    // ANCHOR: head_in_time
     /// Waits for the response. Each piece of the upload gives it more time.
     async fn head_in_time(
         &self,
@@ -617,8 +625,8 @@ impl Upload {
             }
         }
     }
+    // ANCHOR_END: head_in_time
 }
-// ANCHOR_END: upload
 
 impl Body for Upload {
     type Data = Bytes;
@@ -703,7 +711,6 @@ fn report(error: &AnyError) -> String {
     chain(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-// ANCHOR: serve
 fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
@@ -744,7 +751,6 @@ where
         .await
         .unwrap_or_else(|_| Err("closed at its maximum age".into()))
 }
-// ANCHOR_END: serve
 
 // ANCHOR: limit_writes
 /// The kernel ends a connection whose peer takes nothing for so long.
@@ -756,7 +762,6 @@ pub fn limit_writes(stream: &TcpStream, limit: Duration) -> io::Result<()> {
 }
 // ANCHOR_END: limit_writes
 
-// ANCHOR: accept
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let mut arguments = env::args().skip(1);
@@ -796,7 +801,6 @@ async fn main() -> Result<(), Error> {
         });
     }
 }
-// ANCHOR_END: accept
 
 /// A backend to try the proxy with: it answers with what it was told.
 async fn demo() -> io::Result<SocketAddr> {

@@ -28,8 +28,12 @@ const CASES: [Case; 2] = [
 ];
 
 /// The proxies, and what the table calls them. The first one is the measure.
-const PROXIES: [(&str, &str); 3] =
-    [("nginx", "nginx"), ("proxy", "this page's program"), ("none", "no proxy")];
+const PROXIES: [(&str, &str); 4] = [
+    ("nginx", "nginx"),
+    ("proxy", "this page's program"),
+    ("bare-proxy", "hyper's server and client alone"),
+    ("none", "the backend, without a proxy"),
+];
 
 /// A server in a process of its own.
 struct Running(Option<Child>);
