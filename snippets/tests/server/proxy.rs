@@ -611,7 +611,7 @@ async fn a_client_without_a_request_is_dropped() {
 #[tokio::test]
 async fn a_connection_has_an_end() {
     let [minutes, seconds] =
-        proxies().numbers("a connection ends after {} minutes, and its last responses have {} seconds more");
+        proxies().numbers("A connection ends after {} minutes, and its last responses have {} seconds more");
     let mut waiting = exchange(GET).await;
     time::resume();
     waiting.backend.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();

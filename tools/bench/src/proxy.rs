@@ -104,7 +104,9 @@ pub fn measure(rounds: usize, write: bool) {
     drop(backend);
     fs::remove_dir_all(&folder).unwrap();
 
-    let mut speed = String::from("| proxy |");
+    let mut speed = format!(
+        "{CLIENTS} clients ask again and again for a file, which the same nginx sends to each proxy.\n\n| proxy |"
+    );
     for case in &CASES {
         speed += &format!(" {} | 99th percentile |", case.name);
     }
