@@ -386,11 +386,12 @@ fn add(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 
 /// Puts the values of a header into one: HTTP/2 splits cookies, for example.
 fn join(headers: &mut HeaderMap, name: HeaderName, separator: &str) {
-    let values: Vec<&[u8]> =
-        headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
-    if values.len() > 1
-        && let Ok(value) = HeaderValue::from_bytes(&values.join(separator.as_bytes()))
-    {
+    let values = headers.get_all(&name);
+    if values.iter().nth(1).is_none() {
+        return;
+    }
+    let values: Vec<&[u8]> = values.iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(value) = HeaderValue::from_bytes(&values.join(separator.as_bytes())) {
         headers.insert(name, value);
     }
 }
