@@ -664,7 +664,7 @@ impl std::error::Error for Stalled {}
 type AnyError = dyn std::error::Error + 'static;
 
 /// The error and its causes.
-fn chain<'a>(error: &'a AnyError) -> impl Iterator<Item = &'a AnyError> {
+fn chain(error: &AnyError) -> impl Iterator<Item = &AnyError> {
     std::iter::successors(Some(error), |error| error.source())
 }
 
