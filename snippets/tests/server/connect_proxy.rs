@@ -13,7 +13,7 @@ use tokio::time::{self, Instant, sleep};
 
 use harness::{Connection, Program, Prose, cargo, page, wait};
 
-use super::proxy::Backend;
+use super::proxy::{Backend, within};
 
 /// The program itself, for tests with a clock that they move.
 #[allow(dead_code)]
@@ -218,7 +218,7 @@ async fn in_memory(target: &str) -> tokio::io::DuplexStream {
 async fn status(client: &mut tokio::io::DuplexStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        head.push(client.read_u8().await.unwrap());
+        head.push(within(client.read_u8()).await.unwrap());
     }
     String::from_utf8(head).unwrap().lines().next().unwrap().to_owned()
 }
@@ -256,7 +256,7 @@ async fn an_idle_tunnel_is_closed_and_one_that_is_used_is_not() {
     }
     time::pause();
     let start = Instant::now();
-    assert_eq!(client.read(&mut byte).await.unwrap(), 0);
+    assert_eq!(within(client.read(&mut byte)).await.unwrap(), 0);
     assert!(start.elapsed().as_secs() <= 2 * idle);
     time::resume();
     assert_eq!(server.read(&mut byte).await.unwrap(), 0);
@@ -271,6 +271,6 @@ async fn a_client_must_send_its_head_in_time() {
     let conn = tokio::spawn(program::serve(Arc::default(), stream, slot));
     client.write_all(b"CONNECT a.test:443 HT").await.unwrap();
     let start = Instant::now();
-    assert!(conn.await.unwrap().unwrap_err().is_timeout());
+    assert!(within(conn).await.unwrap().unwrap_err().is_timeout());
     assert_eq!(start.elapsed().as_secs(), seconds);
 }
