@@ -73,7 +73,7 @@ fn only_what_is_on_the_list_is_connected_to() {
 fn a_name_that_resolves_to_a_private_address_is_refused() {
     let server = Backend::new();
     let target = format!("localhost:{}", server.address.port());
-    let proxy = start(&[target.clone()]);
+    let proxy = start(std::slice::from_ref(&target));
     let (_, mut client) = ask(&proxy, &target);
     assert_eq!(client.response().unwrap().status(), "HTTP/1.1 403 Forbidden");
 }
@@ -147,7 +147,7 @@ fn other_requests_are_refused() {
 fn early_bytes_arrive_and_each_direction_ends_by_itself() {
     let server = Backend::new();
     let target = server.address.to_string();
-    let proxy = start(&[target.clone()]);
+    let proxy = start(std::slice::from_ref(&target));
     for client_first in [true, false] {
         let mut stream = TcpStream::connect(proxy.address).unwrap();
         write!(stream, "CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\nearly")
@@ -182,7 +182,7 @@ fn early_bytes_arrive_and_each_direction_ends_by_itself() {
 fn a_server_that_is_gone_ends_the_tunnel() {
     let server = Backend::new();
     let target = server.address.to_string();
-    let proxy = start(&[target.clone()]);
+    let proxy = start(std::slice::from_ref(&target));
     let (mut stream, mut client) = ask(&proxy, &target);
     client.head().unwrap();
     let there = server.accept();
@@ -196,7 +196,7 @@ fn a_server_that_is_gone_ends_the_tunnel() {
 #[test]
 fn a_server_that_refuses_is_502() {
     let dead = Backend::new().address.to_string();
-    let proxy = start(&[dead.clone()]);
+    let proxy = start(std::slice::from_ref(&dead));
     let (_, mut client) = ask(&proxy, &dead);
     assert_eq!(client.response().unwrap().status(), "HTTP/1.1 502 Bad Gateway");
 }
