@@ -42,7 +42,7 @@ fn ask(proxy: &Program, target: &str) -> (TcpStream, Connection) {
 
 #[test]
 fn only_what_is_on_the_list_is_connected_to() {
-    let server = Backend::new();
+    let server = Backend::listen();
     let allowed = server.address.to_string();
     let proxy =
         start(&[allowed.clone(), "[::1]:1".to_owned(), "A.test:1".to_owned()]);
@@ -71,7 +71,7 @@ fn only_what_is_on_the_list_is_connected_to() {
 
 #[test]
 fn a_name_that_resolves_to_a_private_address_is_refused() {
-    let server = Backend::new();
+    let server = Backend::listen();
     let target = format!("localhost:{}", server.address.port());
     let proxy = start(std::slice::from_ref(&target));
     let (_, mut client) = ask(&proxy, &target);
@@ -145,7 +145,7 @@ fn other_requests_are_refused() {
 
 #[test]
 fn early_bytes_arrive_and_each_direction_ends_by_itself() {
-    let server = Backend::new();
+    let server = Backend::listen();
     let target = server.address.to_string();
     let proxy = start(std::slice::from_ref(&target));
     for client_first in [true, false] {
@@ -180,7 +180,7 @@ fn early_bytes_arrive_and_each_direction_ends_by_itself() {
 
 #[test]
 fn a_server_that_is_gone_ends_the_tunnel() {
-    let server = Backend::new();
+    let server = Backend::listen();
     let target = server.address.to_string();
     let proxy = start(std::slice::from_ref(&target));
     let (mut stream, mut client) = ask(&proxy, &target);
@@ -195,7 +195,7 @@ fn a_server_that_is_gone_ends_the_tunnel() {
 
 #[test]
 fn a_server_that_refuses_is_502() {
-    let dead = Backend::new().address.to_string();
+    let dead = Backend::listen().address.to_string();
     let proxy = start(std::slice::from_ref(&dead));
     let (_, mut client) = ask(&proxy, &dead);
     assert_eq!(client.response().unwrap().status(), "HTTP/1.1 502 Bad Gateway");

@@ -48,7 +48,7 @@ pub struct Backend {
 }
 
 impl Backend {
-    pub fn new() -> Backend {
+    pub fn listen() -> Backend {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -108,7 +108,7 @@ fn peak(program: &Program) -> usize {
 #[test]
 fn bodies_pass_in_both_directions_in_a_few_megabytes_of_memory() {
     const SIZE: usize = 64 * 1024 * 1024;
-    let backend = Backend::new();
+    let backend = Backend::listen();
     let proxy = start(&[backend.address]);
     let before = peak(&proxy);
     let mut client = TcpStream::connect(proxy.address).unwrap();
@@ -124,7 +124,7 @@ fn bodies_pass_in_both_directions_in_a_few_megabytes_of_memory() {
             (0..SIZE / piece.len())
                 .for_each(|_| uploading.write_all(&piece).unwrap());
         });
-        scope.spawn(move || downloading());
+        scope.spawn(downloading);
         client.set_read_timeout(Some(LIMIT)).unwrap();
         let mut buffer = vec![0; 64 * 1024];
         let mut total = 0;
@@ -139,7 +139,7 @@ fn bodies_pass_in_both_directions_in_a_few_megabytes_of_memory() {
 }
 
 /// Reads an upload of this size, and then sends as much to a client that does not read at first.
-fn backend_download(backend: &Backend, size: usize) -> impl FnMut() + Send + use<> {
+fn backend_download(backend: &Backend, size: usize) -> impl FnOnce() + Send + use<> {
     let listener = backend.listener.try_clone().unwrap();
     let backend = Backend { listener, address: backend.address };
     move || {
@@ -155,7 +155,7 @@ fn backend_download(backend: &Backend, size: usize) -> impl FnMut() + Send + use
 
 #[test]
 fn a_client_that_does_not_read_stops_the_backend() {
-    let backend = Backend::new();
+    let backend = Backend::listen();
     let proxy = start(&[backend.address]);
     let before = peak(&proxy);
     let mut client = proxy.connect();
@@ -181,7 +181,7 @@ const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade
 
 #[test]
 fn a_websocket_passes_with_the_bytes_that_came_early() {
-    let backend = Backend::new();
+    let backend = Backend::listen();
     let proxy = start(&[backend.address]);
     let stream = TcpStream::connect(proxy.address).unwrap();
     let mut client = Connection::new(stream.try_clone().unwrap());
@@ -212,7 +212,7 @@ fn a_websocket_passes_with_the_bytes_that_came_early() {
 
 #[test]
 fn a_websocket_that_the_backend_refuses_is_an_ordinary_response() {
-    let backend = Backend::new();
+    let backend = Backend::listen();
     let proxy = start(&[backend.address]);
     let mut client = proxy.connect();
     client.send(WEBSOCKET);
@@ -232,7 +232,7 @@ fn a_backend_cannot_switch_protocols_unasked() {
         "GET / HTTP/1.1\r\nhost: x\r\n\r\n",
         &WEBSOCKET.replace("websocket\r", "h2c\r"),
     ] {
-        let backend = Backend::new();
+        let backend = Backend::listen();
         let proxy = start(&[backend.address]);
         let mut client = proxy.connect();
         client.send(request);
@@ -262,7 +262,7 @@ fn a_backend_that_speaks_no_http_is_502() {
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nhi",
         "HTTP/1.1 200 OK\r\ncontent-length : 2\r\n\r\nhi",
     ] {
-        let backend = Backend::new();
+        let backend = Backend::listen();
         let proxy = start(&[backend.address]);
         let mut client = proxy.connect();
         client.get("/");
@@ -276,7 +276,7 @@ fn a_backend_that_speaks_no_http_is_502() {
 
 #[test]
 fn when_the_client_leaves_the_backend_is_told() {
-    let backend = Backend::new();
+    let backend = Backend::listen();
     let proxy = start(&[backend.address]);
     // Before the response, in the middle of it, and in the middle of an upload.
     for (request, response) in [
@@ -299,7 +299,7 @@ fn when_the_client_leaves_the_backend_is_told() {
 
 #[test]
 fn a_request_goes_on_to_the_next_backend_if_one_refuses_to_connect() {
-    let backend = Backend::new();
+    let backend = Backend::listen();
     let dead = dead();
     let proxy = start(&[dead, backend.address]);
     let mut there: Option<Connection> = None;
@@ -326,7 +326,7 @@ fn a_request_goes_on_to_the_next_backend_if_one_refuses_to_connect() {
 
 #[test]
 fn backends_take_turns() {
-    let backends = [Backend::new(), Backend::new()];
+    let backends = [Backend::listen(), Backend::listen()];
     let proxy = start(&[backends[0].address, backends[1].address]);
     let mut there = [None, None];
     let mut client = proxy.connect();
@@ -342,7 +342,7 @@ fn backends_take_turns() {
 
 /// A backend that closes a connection it has kept when the next request comes, as if they had crossed.
 fn stale(request: &str) -> (Backend, Program, Connection) {
-    let backend = Backend::new();
+    let backend = Backend::listen();
     let proxy = start(&[backend.address]);
     let mut client = proxy.connect();
     client.get("/");
@@ -378,7 +378,7 @@ fn only_a_request_that_may_be_repeated_is_sent_again_on_a_new_connection() {
 
 #[test]
 fn a_connection_that_was_closed_while_idle_costs_no_request() {
-    let backend = Backend::new();
+    let backend = Backend::listen();
     let proxy = start(&[backend.address]);
     let mut client = proxy.connect();
     for _ in 0..5 {
@@ -400,7 +400,7 @@ fn a_backend_has_so_many_requests_at_a_time() {
     let places = proxies()
         .number("Each backend has at most {} requests and WebSockets")
         as usize;
-    let backend = Backend::new();
+    let backend = Backend::listen();
     let proxy = start(&[backend.address]);
     let mut clients = Vec::new();
     let mut there = Vec::new();

@@ -95,7 +95,7 @@ fn assert_dropped(head: &str) {
 
 #[test]
 fn headers_for_the_next_hop_are_dropped_in_both_directions() {
-    let backend = Backend::new();
+    let backend = Backend::listen();
     let proxy = start(&[backend.address]);
     let request = format!("GET / HTTP/1.1\r\nhost: x\r\n{HOP_BY_HOP}\r\n");
     let (head, mut there, mut client) = pass(&proxy, &backend, &request);
@@ -110,7 +110,7 @@ const FORGED: &str = "x-forwarded-for: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nx-
 
 #[test]
 fn what_a_client_says_of_itself_is_not_forwarded() {
-    let backend = Backend::new();
+    let backend = Backend::listen();
     let proxy = start(&[backend.address]);
     for lie in ["", "connection: x-forwarded-for, forwarded\r\n"] {
         let request = format!("GET / HTTP/1.1\r\nhost: x\r\n{FORGED}{lie}\r\n");
@@ -130,7 +130,7 @@ fn what_a_client_says_of_itself_is_not_forwarded() {
 
 #[test]
 fn what_a_trusted_proxy_says_is_added_to() {
-    let backend = Backend::new();
+    let backend = Backend::listen();
     let proxy = start_behind("10.0.0.1 127.0.0.1", &[backend.address]);
     let request = format!("GET / HTTP/1.1\r\nhost: x\r\n{FORGED}\r\n");
     let head = ask(&proxy, &backend, &request);
@@ -147,7 +147,7 @@ fn what_a_trusted_proxy_says_is_added_to() {
 
 #[test]
 fn the_backend_gets_the_path_and_the_host_that_the_client_asked_for() {
-    let backend = Backend::new();
+    let backend = Backend::listen();
     let proxy = start(&[backend.address]);
     for (line, host, target, expected) in [
         ("GET /a?b=c HTTP/1.1", "a.test:81", "GET /a?b=c HTTP/1.1", "a.test:81"),
@@ -166,7 +166,7 @@ fn the_backend_gets_the_path_and_the_host_that_the_client_asked_for() {
 
 #[test]
 fn a_request_that_comes_back_is_a_loop() {
-    let backend = Backend::new();
+    let backend = Backend::listen();
     let proxy = start(&[backend.address]);
     let request = "GET / HTTP/1.1\r\nhost: x\r\nvia: 1.1 other\r\n\r\n";
     let head = ask(&proxy, &backend, request);
@@ -179,7 +179,7 @@ fn a_request_that_comes_back_is_a_loop() {
 
 #[test]
 fn connect_and_trace_are_refused() {
-    let proxy = start(&[Backend::new().address]);
+    let proxy = start(&[Backend::listen().address]);
     for request in ["CONNECT x:443", "TRACE /"] {
         let mut client = proxy.connect();
         client.send(format!("{request} HTTP/1.1\r\nhost: x:443\r\n\r\n"));
@@ -190,7 +190,7 @@ fn connect_and_trace_are_refused() {
 
 #[test]
 fn the_client_may_send_its_body_once_the_backend_can_take_it() {
-    let backend = Backend::new();
+    let backend = Backend::listen();
     let proxy = start(&[backend.address]);
     let upload = "POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
     let (head, mut there, mut client) = pass(&proxy, &backend, upload);
@@ -211,7 +211,7 @@ fn the_client_may_send_its_body_once_the_backend_can_take_it() {
 
 #[test]
 fn trailers_pass_in_both_directions() {
-    let backend = Backend::new();
+    let backend = Backend::listen();
     let proxy = start(&[backend.address]);
     let (head, mut there, mut client) = pass(
         &proxy,
@@ -231,7 +231,7 @@ fn trailers_pass_in_both_directions() {
 
 #[test]
 fn a_response_without_a_body_keeps_its_length() {
-    let backend = Backend::new();
+    let backend = Backend::listen();
     let proxy = start(&[backend.address]);
     let mut client = proxy.connect();
     let mut there = None;
@@ -262,7 +262,7 @@ fn a_response_without_a_body_keeps_its_length() {
 
 #[test]
 fn a_response_has_one_length_for_all() {
-    let backend = Backend::new();
+    let backend = Backend::listen();
     let proxy = start(&[backend.address]);
     for (head, body, expected) in [
         ("content-length: 5\r\ncontent-length: 5", "hello", "5"),
@@ -297,7 +297,7 @@ fn a_response_has_one_length_for_all() {
 
 #[tokio::test]
 async fn the_cookies_of_http2_become_one() {
-    let backend = Backend::new();
+    let backend = Backend::listen();
     let proxy = start(&[backend.address]);
     let stream = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
     let (mut sender, conn) = hyper::client::conn::http2::handshake(
