@@ -112,7 +112,7 @@ fn bodies_pass_in_both_directions_in_a_few_megabytes_of_memory() {
     let proxy = start(&[backend.address]);
     let before = peak(&proxy);
     let mut client = TcpStream::connect(proxy.address).unwrap();
-    let (mut uploading, mut downloading) =
+    let (mut uploading, downloading) =
         (client.try_clone().unwrap(), backend_download(&backend, SIZE));
     thread::scope(|scope| {
         scope.spawn(move || {
