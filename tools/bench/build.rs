@@ -23,6 +23,7 @@ fn main() {
     };
 
     write("graceful_shutdown.rs", program("graceful_shutdown.rs").lines().collect());
+    write("proxy.rs", program("proxy.rs").lines().collect());
     let files = program("files.rs");
     write("files.rs", files.lines().collect());
     for (name, old, new) in [
