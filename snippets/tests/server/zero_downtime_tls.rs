@@ -3,7 +3,6 @@
 use std::fs;
 use std::future::Future;
 use std::io;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, LazyLock};
@@ -21,9 +20,8 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use super::graceful_shutdown_connections::insecure;
 use super::limits::{
     END_HEADERS_AND_STREAM, GOAWAY, HEADERS, PREFACE, SETTINGS, code, end, frame,
-    read_frame,
 };
-use harness::{LIMIT, Program, page, wait};
+use harness::{LIMIT, Program, page};
 use program::Stage;
 
 /// The program itself, for tests on an in-memory connection with a clock that they move.
@@ -37,10 +35,6 @@ const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 const UPLOAD: &str = "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n";
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
-
-fn seconds(sentence: &str) -> Duration {
-    Duration::from_secs(page("server/zero-downtime-tls").number(sentence))
-}
 
 /// A client that offers these versions, after its TLS handshake.
 async fn handshake<T>(stream: T, versions: &[&[u8]]) -> io::Result<TlsStream<T>>
@@ -56,7 +50,8 @@ where
 /// The head of an HTTP/1 response and its body, which the program sends together.
 async fn response(client: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
-    while !bytes.ends_with(b"done\n") && !bytes.ends_with(b"content-length: 0\r\n\r\n")
+    while !bytes.ends_with(b"done\n")
+        && !bytes.ends_with(b"content-length: 0\r\n\r\n")
     {
         let count = client.read_buf(&mut bytes).await.unwrap();
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -132,11 +127,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Http2<T> {
                 Err(error) if error.to_string() == "early eof" => return Close,
                 Err(error) => panic!("{error}"),
             }
-            let bytes = [&head[..], &[]].concat();
             let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
             let mut payload = vec![0; length];
             self.0.read_exact(&mut payload).await.unwrap();
-            let stream = u32::from_be_bytes(bytes[5..].try_into().unwrap());
+            let stream = u32::from_be_bytes(head[5..].try_into().unwrap());
             let ended = usize::from(head[4]) & END_STREAM != 0;
             match head[3] {
                 GOAWAY => return Goaway(code(&payload)),
@@ -302,23 +296,23 @@ async fn an_http2_client_that_has_sent_nothing_yet_is_answered() {
 
 #[tokio::test(start_paused = true)]
 async fn an_http1_client_that_has_not_asked_yet_is_waited_for() {
-    let linger = seconds("for {} second");
+    page("server/zero-downtime-tls")
+        .says("for a second from the close of the listener");
+    let linger = SECOND;
     let stage = serving();
     for stage_before_handshake in [Stage::Closed, Stage::Leaving] {
         stage.send_replace(stage_before_handshake);
         let (mut clients, mut conns) = (Vec::new(), Vec::new());
-        for _ in 0..2 {
-            let (client, conn) = connect(&stage);
-            // The pause begins when the handshake has ended, if that is later.
-            sleep(SECOND).await;
+        let pending = [connect(&stage), connect(&stage)];
+        // The pause begins when the handshake has ended, if that is later.
+        sleep(SECOND).await;
+        for (client, conn) in pending {
             clients.push(handshake(client, HTTP1).await.unwrap());
             conns.push(conn);
         }
         stage.send_replace(Stage::Closed);
         let [asks, silent] = &mut clients[..] else { unreachable!() };
-        if stage_before_handshake == Stage::Leaving {
-            sleep(linger - MILLISECOND).await;
-        }
+        sleep(linger - MILLISECOND).await;
         asks.write_all(GET.as_bytes()).await.unwrap();
         assert!(says_close(&response(asks).await));
         assert_eq!(asks.read(&mut [0; 64]).await.unwrap(), 0);
@@ -332,7 +326,10 @@ async fn an_http1_client_that_has_not_asked_yet_is_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn after_an_early_answer_the_server_reads_on_until_the_client_is_gone() {
-    let closing = seconds("for {} seconds at most");
+    let closing = Duration::from_secs(
+        page("server/zero-downtime-tls")
+            .number("until the client has closed, for {} seconds at most"),
+    );
     for leaves in [true, false] {
         let stage = watch::Sender::new(Stage::Leaving);
         let (mut client, conn) = http1(&stage).await;
@@ -379,8 +376,14 @@ async fn over_http2_too_the_server_reads_on() {
 
 #[tokio::test(start_paused = true)]
 async fn silent_clients_are_ended_by_limits() {
-    let head = seconds("A silent HTTP/1 client is closed after {} seconds");
-    let handshake_limit = seconds("A handshake may take {} seconds");
+    let head = Duration::from_secs(
+        page("server/zero-downtime-tls")
+            .number("A silent HTTP/1.1 client is closed after {} seconds"),
+    );
+    let handshake_limit = Duration::from_secs(
+        page("server/zero-downtime-tls")
+            .number("A TLS handshake may take {} seconds"),
+    );
     let stage = serving();
     // In the handshake.
     let (_client, conn) = connect(&stage);
@@ -411,7 +414,12 @@ async fn an_http2_client_that_answers_no_ping_is_ended_before_the_deadline() {
         }
         assert_eq!(conn.await.unwrap().unwrap_err(), "http2 error");
         let took = start.elapsed();
-        assert!(took >= program::PING_AFTER + program::PING_ANSWER);
+        assert!(
+            took >= Duration::from_secs(
+                page("server/zero-downtime-tls")
+                    .number("It does so {} seconds after the last frame")
+            )
+        );
         assert!(took < program::DRAIN_DEADLINE, "{took:?}");
     }
 }
@@ -459,8 +467,8 @@ fn line(program: &Program) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_steps_of_a_stop() {
+    let mut program = start();
     in_time(async {
-        let mut program = start();
         let stream = handshake(tcp(&program).await, HTTP2).await.unwrap();
         let mut http2 = Http2::new(stream, &[]).await;
         http2.get(1, "/ready").await;
@@ -508,6 +516,7 @@ async fn the_steps_of_a_stop() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_deadline_holds() {
+    LazyLock::force(&VARIANT);
     in_time(async {
         for blocks in [false, true] {
             let mut program = start();
@@ -529,8 +538,7 @@ async fn the_deadline_holds() {
             } else {
                 vec![STOPPING, CLOSED, CUT_OFF]
             };
-            let (status, printed) =
-                tokio::task::block_in_place(|| program.wait());
+            let (status, printed) = tokio::task::block_in_place(|| program.wait());
             assert_eq!(printed, expected);
             assert_eq!(status.code(), Some(1));
             drop(stalled);
@@ -552,8 +560,8 @@ fn a_second_signal_ends_it_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_in_the_backlog_are_served() {
+    let mut program = start();
     in_time(async {
-        let mut program = start();
         program.signal("TERM");
         assert_eq!(line(&program), STOPPING);
         // While the process is stopped, the system accepts, and the lame duck runs out.
@@ -565,8 +573,7 @@ async fn clients_in_the_backlog_are_served() {
         sleep(SECOND / 2).await;
         program.signal("CONT");
         for client in clients {
-            let mut client =
-                handshake(client, HTTP1).await.expect("nobody is reset");
+            let mut client = handshake(client, HTTP1).await.expect("nobody is reset");
             client.write_all(GET.as_bytes()).await.unwrap();
             assert!(says_close(&response(&mut client).await));
         }
