@@ -11,6 +11,10 @@
 //!
 //!     cargo run --release --manifest-path tools/bench/Cargo.toml -- files [--runs N]
 //!
+//! And so are stops over TLS and HTTP/2, see src/tls.rs:
+//!
+//!     cargo run --release --manifest-path tools/bench/Cargo.toml -- tls [--runs N]
+//!
 //! With `--write` the table and the plot go to tools/bench/results, from where the book takes them.
 //! `--storm` has 200 clients that connect for each request, not 8.
 
@@ -18,6 +22,7 @@ mod client;
 mod files;
 mod plot;
 mod server;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -96,7 +101,7 @@ fn main() {
     let mut runs = 10;
     let mut load = LOAD;
     let mut write = false;
-    let mut files = false;
+    let mut mode = None;
     let mut names = Vec::new();
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -107,13 +112,14 @@ fn main() {
             }
             "--storm" => load = STORM,
             "--write" => write = true,
-            "files" => files = true,
+            "files" => mode = Some(files::measure as fn(usize, bool)),
+            "tls" => mode = Some(tls::measure),
             name if ROWS.iter().any(|row| row.name == name) => names.push(argument),
             other => usage(&format!("there is no server and no option `{other}`")),
         }
     }
-    if files {
-        return files::measure(runs, write);
+    if let Some(measure) = mode {
+        return measure(runs, write);
     }
     // The storm is about the last moments of one server.
     let rows = ROWS
