@@ -1,5 +1,6 @@
 //! What src/server/zero-downtime-tls.md promises.
 
+use std::error::Error;
 use std::fs;
 use std::future::Future;
 use std::io;
@@ -8,6 +9,7 @@ use std::process::Command;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -20,6 +22,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use super::graceful_shutdown_connections::insecure;
 use super::limits::{
     END_HEADERS_AND_STREAM, GOAWAY, HEADERS, PREFACE, SETTINGS, code, end, frame,
+    get, read_frame,
 };
 use harness::{LIMIT, Program, page};
 use program::Stage;
@@ -422,6 +425,37 @@ async fn an_http2_client_that_answers_no_ping_is_ended_before_the_deadline() {
         );
         assert!(took < program::DRAIN_DEADLINE, "{took:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_client_of_hyper_tells_what_is_safe() {
+    let (client, mut server) = tokio::io::duplex(64 * 1024);
+    let (mut sender, conn) = hyper::client::conn::http2::handshake(
+        TokioExecutor::new(),
+        TokioIo::new(client),
+    )
+    .await
+    .unwrap();
+    tokio::spawn(conn);
+    let request = tokio::spawn(sender.try_send_request(get("/")));
+    server.read_exact(&mut [0; PREFACE.len()]).await.unwrap();
+    while read_frame(&mut server).await.unwrap().0 != HEADERS {}
+    // A GOAWAY without an error, whose last id is 0.
+    let frames = [frame(SETTINGS, 0, 0, &[]), frame(GOAWAY, 0, 0, &[0; 8])].concat();
+    server.write_all(&frames).await.unwrap();
+    // It was written, and is above the last id.
+    let mut error = request.await.unwrap().unwrap_err();
+    assert!(error.take_message().is_none());
+    let error = error.into_error();
+    let cause = error.source().unwrap();
+    assert_eq!(
+        format!("{error}: {cause}"),
+        "http2 error: connection error received: not a result of an error"
+    );
+    // This one is not written.
+    let mut error = sender.try_send_request(get("/")).await.unwrap_err();
+    assert_eq!(error.take_message().unwrap().uri(), "http://x/");
+    assert_eq!(error.error().to_string(), "operation was canceled");
 }
 
 // On the running program. To save time, its steps are shorter.
