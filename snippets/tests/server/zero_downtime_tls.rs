@@ -85,10 +85,10 @@ enum Received {
     /// The last id.
     Goaway(u32),
     Ping(Vec<u8>),
-    /// The headers of a response, still compressed.
+    /// The headers of a response, still compressed. A body follows.
     Headers(u32, Vec<u8>),
-    /// The last frame of a response.
-    Done(u32),
+    /// The last frame of a response, and what is in it.
+    Done(u32, Vec<u8>),
     /// TLS and TCP ended as they should.
     Close,
 }
@@ -139,7 +139,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Http2<T> {
                 GOAWAY => return Goaway(code(&payload)),
                 PING if head[4] & ACK == 0 => return Ping(payload),
                 HEADERS if !ended => return Headers(stream, payload),
-                HEADERS | DATA if ended => return Done(stream),
+                HEADERS | DATA if ended => return Done(stream, payload),
                 _ => {}
             }
         }
@@ -149,8 +149,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Http2<T> {
     async fn response(&mut self, stream: u32) -> Vec<u8> {
         let Headers(id, headers) = self.next().await else { panic!("no response") };
         assert_eq!(id, stream);
-        assert_eq!(self.next().await, Done(stream));
+        assert_eq!(self.next().await, Done(stream, b"done\n".to_vec()));
         headers
+    }
+
+    /// Reads the headers of a response without a body, and says of which stream.
+    async fn head(&mut self) -> (u32, Vec<u8>) {
+        match self.next().await {
+            Done(stream, headers) => (stream, headers),
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Reads the first GOAWAY, which forbids no stream yet, and the PING after it.
@@ -458,7 +466,7 @@ async fn the_client_of_hyper_tells_what_is_safe() {
     assert_eq!(error.error().to_string(), "operation was canceled");
 }
 
-// On the running program. To save time, its steps are shorter.
+// On the running program. Its times are such that these tests neither wait long nor race a clock.
 
 const STOPPING: &str = "stopping: not ready, still accepting";
 const CLOSED: &str = "stopping: not accepting";
@@ -469,20 +477,28 @@ const BY_FORCE: &str = "stopped by force: some task does not end";
 static VARIANT: LazyLock<PathBuf> = LazyLock::new(|| {
     let program = harness::root().join("snippets/server/zero_downtime_tls.rs");
     let mut program = fs::read_to_string(program).unwrap();
-    for (name, time, shorter) in [
-        ("LAME_DUCK", "secs(3)", "millis(300)"),
+    for (name, time, variant) in [
+        ("LAME_DUCK", "secs(3)", "secs(1)"),
         ("UNDER_WAY", "millis(250)", "millis(500)"),
-        ("DRAIN_DEADLINE", "secs(10)", "millis(1500)"),
+        ("LINGER", "secs(1)", "secs(8)"),
     ] {
         let value = |time| format!("{name}: Duration = Duration::from_{time};");
         assert!(program.contains(&value(time)), "{name} is {time}");
-        program = program.replace(&value(time), &value(shorter));
+        program = program.replace(&value(time), &value(variant));
     }
+    let deadline = "pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);";
+    assert!(program.contains(deadline), "the drain deadline is 10 s");
+    program = program.replace(deadline, "").replace("DRAIN_DEADLINE", "deadline()");
+    program += "fn deadline() -> Duration {
+        Duration::from_millis(env::var(\"DEADLINE\").unwrap().parse().unwrap())
+    }";
     harness::block::variant("zero_downtime_tls", &program)
 });
 
-fn start() -> Program {
-    Program::listen(Command::new(&*VARIANT))
+fn start(deadline: Duration) -> Program {
+    let mut command = Command::new(&*VARIANT);
+    command.env("DEADLINE", deadline.as_millis().to_string());
+    Program::listen(command)
 }
 
 /// A test on real sockets ends, or fails.
@@ -501,84 +517,95 @@ fn line(program: &Program) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_steps_of_a_stop() {
-    let mut program = start();
+    let mut program = start(LIMIT);
     in_time(async {
         let stream = handshake(tcp(&program).await, HTTP2).await.unwrap();
         let mut http2 = Http2::new(stream, &[]).await;
         http2.get(1, "/ready").await;
-        // 200 is number 8 of HPACK's table.
-        assert!(matches!(http2.next().await, Done(1)));
-        program.signal("TERM");
-        assert_eq!(line(&program), STOPPING);
-        // Not ready, and still accepting.
-        let mut new = handshake(tcp(&program).await, HTTP1).await.unwrap();
-        new.write_all(GET.replace("/ ", "/ready ").as_bytes()).await.unwrap();
-        let answer = response(&mut new).await;
-        assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
-        assert!(says_close(&answer));
+        // In HPACK, 0x88 is the status 200, and 0x48 begins another one.
+        let (id, headers) = http2.head().await;
+        assert_eq!((id, headers[0]), (1, 0x88));
+        let mut asks = handshake(tcp(&program).await, HTTP1).await.unwrap();
         // These have connected when the listener closes.
         let silent = handshake(tcp(&program).await, HTTP1).await.unwrap();
         let in_handshake = [tcp(&program).await, tcp(&program).await];
+        program.signal("TERM");
+        assert_eq!(line(&program), STOPPING);
+        // Still accepting, and not ready.
+        let new = tcp(&program).await;
+        http2.get(3, "/ready").await;
+        let (id, headers) = http2.head().await;
+        assert_eq!((id, headers[0]), (3, 0x48));
+        asks.write_all(GET.replace("/ ", "/ready ").as_bytes()).await.unwrap();
+        let answer = response(&mut asks).await;
+        assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
+        assert!(says_close(&answer));
         let ping = http2.first_goaway().await;
         assert_eq!(line(&program), CLOSED);
         let refused = TcpStream::connect(program.address).await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         let [first, second] = in_handshake;
-        for mut client in [silent, handshake(first, HTTP1).await.unwrap()] {
+        let handshakes = [first, new].map(|stream| handshake(stream, HTTP1));
+        let mut clients = vec![silent];
+        for handshake in handshakes {
+            clients.push(handshake.await.expect("the handshake ends"));
+        }
+        for client in &mut clients {
             client.write_all(GET.as_bytes()).await.unwrap();
-            assert!(says_close(&response(&mut client).await));
+            assert!(says_close(&response(client).await));
             assert_eq!(client.read(&mut [0; 64]).await.unwrap(), 0);
         }
-        let stream = handshake(second, HTTP2).await.unwrap();
+        let stream = handshake(second, HTTP2).await.expect("the handshake ends");
         let mut late = Http2::new(stream, &[]).await;
         late.get(1, "/").await;
         let late_ping = late.first_goaway().await;
         late.response(1).await;
         late.pong(&late_ping).await;
         http2.pong(&ping).await;
-        for (client, last) in [(&mut late, 1), (&mut http2, 1)] {
+        for (client, last) in [(&mut late, 1), (&mut http2, 3)] {
             assert_eq!(client.next().await, Goaway(last));
             assert_eq!(client.next().await, Close);
         }
-        drop((late, http2));
-        let (status, printed) = program.wait();
+        drop((late, http2, asks, clients));
+        let (status, printed) = tokio::task::block_in_place(|| program.wait());
         assert_eq!(printed, [IN_TIME]);
         assert_eq!(status.code(), Some(0));
     })
     .await;
 }
 
+/// Stops the program while a handshake stalls, a client does not read, and a stream does not end.
+async fn stopped_at_the_deadline(path: &str) -> Vec<String> {
+    let mut program = start(SECOND / 2);
+    in_time(async {
+        let _stalled = tcp(&program).await;
+        let stream = handshake(tcp(&program).await, HTTP2).await.unwrap();
+        // SETTINGS_INITIAL_WINDOW_SIZE is 0, so no body can be sent.
+        let mut unread = Http2::new(stream, &[0, 4, 0, 0, 0, 0]).await;
+        unread.get(1, "/").await;
+        assert!(matches!(unread.next().await, Headers(1, _)));
+        unread.get(3, path).await;
+        unread.get(5, "/ready").await;
+        // The one before has begun.
+        assert_eq!(unread.head().await.0, 5);
+        program.signal("TERM");
+        let (status, printed) = tokio::task::block_in_place(|| program.wait());
+        assert_eq!(status.code(), Some(1));
+        printed
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_deadline_holds() {
-    LazyLock::force(&VARIANT);
-    in_time(async {
-        for blocks in [false, true] {
-            let mut program = start();
-            let stalled = tcp(&program).await;
-            let stream = handshake(tcp(&program).await, HTTP2).await.unwrap();
-            // SETTINGS_INITIAL_WINDOW_SIZE is 0, so no body can be sent.
-            let mut unread = Http2::new(stream, &[0, 4, 0, 0, 0, 0]).await;
-            unread.get(1, "/").await;
-            assert!(matches!(unread.next().await, Headers(1, _)));
-            if blocks {
-                unread.get(3, "/stuck").await;
-                unread.get(5, "/ready").await;
-                // The stuck one has begun.
-                assert_eq!(unread.next().await, Done(5));
-            }
-            program.signal("TERM");
-            let expected = if blocks {
-                vec![STOPPING, CLOSED, CUT_OFF, BY_FORCE]
-            } else {
-                vec![STOPPING, CLOSED, CUT_OFF]
-            };
-            let (status, printed) = tokio::task::block_in_place(|| program.wait());
-            assert_eq!(printed, expected);
-            assert_eq!(status.code(), Some(1));
-            drop(stalled);
-        }
-    })
-    .await;
+    let printed = stopped_at_the_deadline("/slow").await;
+    assert_eq!(printed, [STOPPING, CLOSED, CUT_OFF]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_blocks_does_not_keep_the_process() {
+    let printed = stopped_at_the_deadline("/stuck").await;
+    assert_eq!(printed, [STOPPING, CLOSED, CUT_OFF, BY_FORCE]);
 }
 
 #[test]
@@ -594,7 +621,7 @@ fn a_second_signal_ends_it_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_in_the_backlog_are_served() {
-    let mut program = start();
+    let mut program = start(LIMIT);
     in_time(async {
         program.signal("TERM");
         assert_eq!(line(&program), STOPPING);
@@ -604,7 +631,7 @@ async fn clients_in_the_backlog_are_served() {
         for _ in 0..16 {
             clients.push(tcp(&program).await);
         }
-        sleep(SECOND / 2).await;
+        sleep(SECOND + SECOND / 10).await;
         program.signal("CONT");
         for client in clients {
             let mut client = handshake(client, HTTP1).await.expect("nobody is reset");
@@ -634,7 +661,7 @@ async fn the_filter_drops_new_handshakes_alone() {
 #[cfg(target_os = "linux")]
 #[test]
 fn before_the_listener_closes_new_handshakes_are_dropped() {
-    let program = start();
+    let program = start(LIMIT);
     program.signal("TERM");
     let start = Instant::now();
     let error = loop {
