@@ -480,7 +480,10 @@ static VARIANT: LazyLock<PathBuf> = LazyLock::new(|| {
     for (name, time, variant) in [
         ("LAME_DUCK", "secs(3)", "secs(1)"),
         ("UNDER_WAY", "millis(250)", "millis(500)"),
-        ("LINGER", "secs(1)", "secs(8)"),
+        ("LINGER", "secs(1)", "secs(15)"),
+        ("HANDSHAKE", "secs(5)", "secs(15)"),
+        ("HEAD", "secs(5)", "secs(15)"),
+        ("PING_AFTER", "secs(5)", "secs(15)"),
     ] {
         let value = |time| format!("{name}: Duration = Duration::from_{time};");
         assert!(program.contains(&value(time)), "{name} is {time}");
