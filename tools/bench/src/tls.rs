@@ -159,8 +159,8 @@ fn run(row: &Row, load: Load, counts: &Counts) {
     thread::sleep(Duration::from_millis(1000 + fastrand::u64(0..200)));
     kill("-TERM", &child);
     // A client ends when it is refused.
-    let ended = runtime.block_on(timeout(Duration::from_secs(60), tasks.join_all()));
-    ended.expect("each client is refused in the end");
+    let ended = async { timeout(Duration::from_secs(60), tasks.join_all()).await };
+    runtime.block_on(ended).expect("each client is refused in the end");
     child.wait().unwrap();
     for (sum, count) in [
         (&counts.answered, &sums.answered),
