@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::HOST;
+use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue};
 use hyper::http::uri::Authority;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -34,17 +34,38 @@ pub const PING_ANSWER: Duration = Duration::from_secs(10);
 async fn hello(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let version = request.version();
-    let host = host(&request).unwrap_or("nobody");
-    Ok(Response::new(Full::from(format!("{version:?} for {host}\n"))))
-}
-
-/// The host and the port that the client asked for.
-fn host<B>(request: &Request<B>) -> Option<&str> {
-    let uri = request.uri().authority().map(Authority::as_str);
-    uri.or_else(|| request.headers().get(HOST)?.to_str().ok())
+    let (status, text) = match host(&request) {
+        Some(host) => {
+            (StatusCode::OK, format!("{:?} for {host}\n", request.version()))
+        }
+        None => (StatusCode::BAD_REQUEST, "400 Bad Request\n".to_owned()),
+    };
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+    if request.method() != Method::HEAD {
+        *response.body_mut() = Full::from(text);
+    }
+    Ok(response)
 }
 // ANCHOR_END: service
+
+// ANCHOR: host
+/// The host and the port that the client asked for.
+fn host<B>(request: &Request<B>) -> Option<Authority> {
+    let mut lines = request.headers().get_all(HOST).iter();
+    let line = lines.next();
+    if lines.next().is_some() {
+        return None;
+    }
+    let host = match request.uri().authority() {
+        Some(authority) => authority.clone(),
+        None => line?.to_str().ok()?.parse().ok()?,
+    };
+    // `good.example@evil.example` is the host evil.example.
+    (!host.as_str().contains('@')).then_some(host)
+}
+// ANCHOR_END: host
 
 // ANCHOR: builder
 pub fn builder() -> auto::Builder<TokioExecutor> {
@@ -88,7 +109,8 @@ where
         return result;
     }
     if !begun.load(Relaxed) {
-        return Err("no request in time".into());
+        let kind = io::ErrorKind::TimedOut;
+        return Err(io::Error::new(kind, "no request in time").into());
     }
     conn.await
 }
@@ -125,14 +147,13 @@ async fn main() -> Result<(), Error> {
 /// Whether an error says only that the client has gone, or was idle.
 pub fn is_routine(error: &Error) -> bool {
     let Some(error) = error.downcast_ref::<hyper::Error>() else {
-        // The stream failed before the version was known.
+        // The stream failed before the version was known, or `serve` gave up.
         return error.is::<io::Error>();
     };
     let source = std::error::Error::source(error);
     let stream_failed = source.is_some_and(|source| source.is::<io::Error>());
-    error.is_timeout()
-        || error.is_incomplete_message()
-        || stream_failed && !error.is_user()
+    !error.is_user()
+        && (error.is_timeout() || error.is_incomplete_message() || stream_failed)
 }
 // ANCHOR_END: errors
 

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::TcpStream;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -26,8 +27,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use harness::{LIMIT, Program, Prose, page};
 
 use super::limits::{
-    END_HEADERS_AND_STREAM, GOAWAY, HEADERS, PREFACE, SETTINGS, end, frame,
-    read_frame,
+    END_HEADERS_AND_STREAM, GOAWAY, HEADERS, PREFACE, RST_STREAM, SETTINGS, end,
+    frame, read_frame,
 };
 
 /// The program itself, for tests on a connection in memory with a clock that they move.
@@ -166,6 +167,9 @@ async fn both_versions_are_answered_over_tls() {
         (OFFERED, OFFERED, Some(&b"h2"[..])),
         (&[b"h2"], OFFERED, Some(b"h2")),
         (&[b"http/1.1"], OFFERED, Some(b"http/1.1")),
+        // The order of the server counts.
+        (OFFERED, &[b"http/1.1", b"h2"], Some(b"http/1.1")),
+        (&[b"http/1.1", b"h2"], OFFERED, Some(b"h2")),
         // One of them offers none: the first bytes decide.
         (&[], OFFERED, None),
         (OFFERED, &[], None),
@@ -200,6 +204,19 @@ async fn both_versions_are_answered_over_tls() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn without_a_common_version_the_handshake_fails() {
+    let (connector, acceptor) = tls(&[b"http/1.1"], &[b"h2"]);
+    let (client, server) = duplex(64 * 1024);
+    let name = "localhost".try_into().unwrap();
+    let both = async {
+        tokio::join!(connector.connect(name, client), acceptor.accept(server))
+    };
+    let (_, accepted) = timeout(LIMIT, both).await.expect("the handshake ends");
+    let error = accepted.expect_err("the server refuses").to_string();
+    assert_eq!(error, "peer doesn't support any known protocol");
 }
 
 #[tokio::test(start_paused = true)]
@@ -343,8 +360,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Noting<T> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn to_find_the_version_costs_one_small_read_for_each_connection() {
-    auto().says("one small read for each connection");
+async fn to_find_the_version_costs_a_small_read_at_the_start_of_a_connection() {
     let mut reads = Vec::new();
     for builder in [program::builder(), program::builder().http1_only()] {
         let (mut client, server) = duplex(64 * 1024);
@@ -387,10 +403,12 @@ async fn the_host_is_found_in_either_version() {
         |head: &str| format!("{head}\r\nconnection: close\r\n\r\n").into_bytes();
     for (bytes, expected) in [
         (http1("GET / HTTP/1.1\r\nhost: one"), "HTTP/1.1 for one\n"),
+        (http1("GET / HTTP/1.1\r\nhost: [::1]:3000"), "HTTP/1.1 for [::1]:3000\n"),
+        (http1("GET / HTTP/1.0\r\nhost: one"), "HTTP/1.0 for one\n"),
         // A client of a proxy sends the whole URI, and that counts.
         (http1("GET http://two/ HTTP/1.1\r\nhost: one"), "HTTP/1.1 for two\n"),
-        (http1("GET / HTTP/1.0"), "HTTP/1.0 for nobody\n"),
         (request(GET_2), "HTTP/2.0 for x\n"),
+        // hyper does not check that the two are the same.
         (request(b"\x82\x86\x84\x41\x01x\x00\x04host\x03one"), "HTTP/2.0 for x\n"),
         // Some proxies send a host header instead.
         (request(b"\x82\x86\x84\x00\x04host\x03one"), "HTTP/2.0 for one\n"),
@@ -399,6 +417,65 @@ async fn the_host_is_found_in_either_version() {
         client.write_all(&bytes).await.unwrap();
         let answer = all(&mut client).await;
         assert!(answer.contains(expected), "{expected:?} is not in {answer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_one_host_the_answer_is_400_though_hyper_accepts_the_request() {
+    let http1 =
+        |head: &str| format!("{head}\r\nconnection: close\r\n\r\n").into_bytes();
+    for bytes in [
+        http1("GET / HTTP/1.0"),
+        http1("GET / HTTP/1.1"),
+        http1("GET / HTTP/1.1\r\nhost:"),
+        http1("GET / HTTP/1.1\r\nhost: one\r\nhost: one"),
+        http1("GET / HTTP/1.1\r\nhost: one\r\nhost: two"),
+        http1("GET / HTTP/1.1\r\nhost: one@two"),
+        http1("GET http://one@two/ HTTP/1.1\r\nhost: one"),
+        // Neither, two headers, and a user in the authority and in the header.
+        request(b"\x82\x86\x84"),
+        request(b"\x82\x86\x84\x00\x04host\x01x\x00\x04host\x01y"),
+        request(b"\x82\x86\x84\x41\x03y@x"),
+        request(b"\x82\x86\x84\x00\x04host\x03y@x"),
+    ] {
+        let text = String::from_utf8_lossy(&bytes);
+        let (mut client, _conn) = start(program::builder());
+        client.write_all(&bytes).await.unwrap();
+        let sent = all(&mut client).await;
+        assert!(sent.contains("400 Bad Request\n"), "{text:?} gets {sent:?}");
+        // That answer is the program's own.
+        let served = answer(new(), false, &bytes).await;
+        assert!(served.contains("Hello, World!"), "{text:?} gets {served:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_is_answered_without_a_body_in_either_version() {
+    for builder in [program::builder_for(Some(b"h2")), program::builder_for(None)] {
+        let second = !builder.is_http1_available();
+        let (io, _conn) = start(builder);
+        let request = Request::head("http://localhost:3000/")
+            .header("host", "localhost:3000")
+            .body(Empty::<Bytes>::new())
+            .unwrap();
+        let io = TokioIo::new(io);
+        let response = if second {
+            let executor = TokioExecutor::new();
+            let (mut client, driver) =
+                hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+            tokio::spawn(driver);
+            client.send_request(request).await
+        } else {
+            let (mut client, driver) =
+                hyper::client::conn::http1::handshake(io).await.unwrap();
+            tokio::spawn(driver);
+            client.send_request(request).await
+        };
+        let response = response.expect("a client takes the answer to a HEAD");
+        // The length of the answer to a GET.
+        let length = response.headers()["content-length"].to_str().unwrap();
+        assert_eq!(length.parse(), Ok(VERSION_1.len()));
+        assert_eq!(text(response).await, "");
     }
 }
 
@@ -444,9 +521,17 @@ async fn one_version_only_works_without_upgrades_alone() {
 }
 
 #[test]
-#[should_panic(expected = "self.version.is_none()")]
-fn both_onlies_together_panic() {
-    let _ = new().http1_only().http2_only();
+fn a_second_only_panics() {
+    type Only = fn(Builder) -> Builder;
+    let both: [Only; 2] = [Builder::http1_only, Builder::http2_only];
+    for first in both {
+        for second in both {
+            let panic = std::panic::catch_unwind(|| drop(second(first(new()))));
+            let panic = panic.expect_err("the second one panics");
+            let text = panic.downcast_ref::<&str>().unwrap();
+            assert!(text.contains("self.version.is_none()"), "{text}");
+        }
+    }
 }
 
 // The options.
@@ -470,6 +555,14 @@ async fn a_timer_is_for_one_version_alone() {
         let panic = conn.await.expect_err("a panic").into_panic();
         let text = panic.downcast_ref::<String>().map(String::as_str);
         assert_eq!(text.or(panic.downcast_ref::<&str>().copied()), Some(message));
+    }
+    // Other limits need none.
+    let mut others = new();
+    others.http1().max_headers(50).max_buf_size(8192);
+    others.http2().max_concurrent_streams(5).keep_alive_timeout(five);
+    for bytes in [GET.as_bytes(), &request(GET_2)] {
+        let sent = answer(others.clone(), false, bytes).await;
+        assert!(sent.contains("Hello, World!"), "{sent:?}");
     }
     // Where none is set, HTTP/1 has its default only if it has the timer.
     for (timer, stays) in [(false, true), (true, false)] {
@@ -551,8 +644,11 @@ async fn upgrades_need_their_own_method() {
                         // hyper does not find the stream, hyper-util does.
                         let upgraded =
                             upgraded.downcast::<TokioIo<DuplexStream>>().unwrap_err();
-                        auto::upgrade::downcast::<TokioIo<DuplexStream>>(upgraded)
-                            .expect("the stream");
+                        let parts = auto::upgrade::downcast::<TokioIo<DuplexStream>>(
+                            upgraded,
+                        )
+                        .expect("the stream");
+                        assert_eq!(parts.read_buf, "hi");
                     });
                     sender.send(stream.map_err(|e| program::report(&e))).ok();
                 });
@@ -572,8 +668,8 @@ async fn upgrades_need_their_own_method() {
             let conn = new().serve_connection(io, service).into_owned();
             tokio::spawn(async { conn.await.ok() });
         }
-        let ask =
-            "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+        // With the first bytes of the other protocol.
+        let ask = "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nhi";
         client.write_all(ask.as_bytes()).await.unwrap();
         timeout(HOUR, receiver).await.expect("an outcome").unwrap()
     };
@@ -602,6 +698,18 @@ async fn a_shutdown_before_the_version_is_known_ends_the_connection_with_cancell
         assert_eq!(kind, io::ErrorKind::Interrupted);
         assert!(program::is_routine(&error));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_agreed_on_h2_and_sends_nothing_holds_a_shutdown() {
+    let (mut _client, server) = duplex(1024);
+    let builder = program::builder_for(Some(b"h2"));
+    let mut conn =
+        pin!(builder.serve_connection(TokioIo::new(server), service_fn(hello)));
+    timeout(Duration::from_secs(1), conn.as_mut()).await.unwrap_err();
+    conn.as_mut().graceful_shutdown();
+    // Nothing but the limit of the program ends this.
+    timeout(HOUR, conn).await.unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]
@@ -713,10 +821,14 @@ async fn other_ends_are_routine_or_not() {
     assert_eq!(ended(GET.as_bytes(), false).await, with(IDLE, true));
     let silent = "http2 error: keep-alive timed out: operation timed out";
     assert_eq!(ended(&request(GET_2), false).await, with(silent, true));
-    assert_eq!(ended(b"", false).await, with(NO_REQUEST, false));
+    assert_eq!(ended(b"", false).await, with(NO_REQUEST, true));
+    assert_eq!(ended(PREFACE.as_bytes(), false).await, with(NO_REQUEST, true));
     // What TLS begins with.
     let tls = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
     assert_eq!(ended(tls, false).await, with("invalid HTTP method parsed", false));
+    // A body that is longer than its content-length.
+    let long = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n{\"a\":1}";
+    assert_eq!(ended(long, false).await, with("invalid HTTP method parsed", false));
 
     // A body that fails, a service that fails, and a client that leaves during the answer.
     let failed = async |outcome: fn() -> io::Result<BoxBody<Bytes, io::Error>>| {
@@ -748,9 +860,67 @@ async fn other_ends_are_routine_or_not() {
     assert_eq!(failed(large).await, with(gone, true));
 }
 
+/// What a service fails with whose own client of HTTP/2 had a timeout.
+async fn timed_out() -> program::Error {
+    let (mut client, server) = duplex(64 * 1024);
+    client.write_all(&request(GET_2)).await.unwrap();
+    let error = program::serve(server, program::builder()).await.unwrap_err();
+    assert!(error.downcast_ref::<hyper::Error>().unwrap().is_timeout());
+    error
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_fails_by_a_timeout_is_not_routine() {
+    let (mut client, server) = duplex(1024);
+    client.write_all(GET.as_bytes()).await.unwrap();
+    let service = service_fn(async |_: Request<Incoming>| {
+        Err::<Response<Full<Bytes>>, _>(timed_out().await)
+    });
+    let builder = program::builder();
+    let conn = builder.serve_connection(TokioIo::new(server), service);
+    let error = timeout(HOUR, conn).await.expect("it ends").expect_err("an error");
+    let found = error.downcast_ref::<hyper::Error>().unwrap();
+    // Both: it is not enough to ask is_timeout.
+    assert!(found.is_user() && found.is_timeout(), "{}", program::report(&*error));
+    assert!(!program::is_routine(&error), "{}", program::report(&*error));
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_http2_a_service_that_fails_ends_its_stream_alone() {
+    let (mut client, server) = duplex(64 * 1024);
+    client.write_all(&request(GET_2)).await.unwrap();
+    let second = frame(HEADERS, END_HEADERS_AND_STREAM, 3, GET_2);
+    client.write_all(&second).await.unwrap();
+    let count = AtomicUsize::new(0);
+    let service = service_fn(move |_: Request<Incoming>| {
+        let first = count.fetch_add(1, Ordering::Relaxed) == 0;
+        async move {
+            if first {
+                return Err(io::Error::other("the disk is broken"));
+            }
+            Ok(Response::new(Full::<Bytes>::from("Hello, World!\n")))
+        }
+    });
+    let builder = program::builder_for(Some(b"h2"));
+    let conn = builder.serve_connection(TokioIo::new(server), service).into_owned();
+    let conn = tokio::spawn(async { conn.await.map_err(|error| error.to_string()) });
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        let frame = timeout(LIMIT, read_frame(&mut client)).await;
+        let (kind, stream, _) = frame.expect("a frame").unwrap();
+        if kind == RST_STREAM || kind == HEADERS {
+            seen.push((kind, stream));
+        }
+    }
+    seen.sort();
+    assert_eq!(seen, [(HEADERS, 3), (RST_STREAM, 1)]);
+    drop(client);
+    assert_eq!(end(conn).await, (0, Ok(())), "the server gets no error");
+}
+
 #[test]
 fn routine_ends_are_not_logged() {
-    let program = Program::start("auto");
+    let mut program = Program::start("auto");
     for _ in 0..20 {
         let mut connection = program.connect();
         connection.send("GET / HT");
@@ -761,6 +931,9 @@ fn routine_ends_are_not_logged() {
     connection.send("\x16\x03\x01\r\n\r\n");
     assert!(connection.rest().unwrap().starts_with("HTTP/1.1 400 Bad Request\r\n"));
     assert_eq!(program.line(), "connection failed: invalid HTTP method parsed");
+    // The others have ended too, and printed nothing.
+    program.signal("TERM");
+    assert_eq!(program.wait().1, [""; 0]);
 }
 
 #[tokio::test]
