@@ -176,6 +176,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Http2<T> {
 
 // On an in-memory connection, with a clock that stands still while there is work to do.
 
+/// A test ends, or fails: where nothing happens, an hour passes at once.
+async fn in_an_hour<T>(test: impl Future<Output = T>) -> T {
+    timeout(3600 * SECOND, test).await.expect("the test ends")
+}
+
 type Conn = JoinHandle<Result<(), String>>;
 
 /// A connection to the program before its TLS handshake, and how it ends.
@@ -203,269 +208,306 @@ fn serving() -> watch::Sender<Stage> {
 
 #[tokio::test(start_paused = true)]
 async fn http1_responses_say_close_from_the_signal_on() {
-    let stage = serving();
-    let (mut client, _conn) = http1(&stage).await;
-    client.write_all(GET.as_bytes()).await.unwrap();
-    assert!(!says_close(&response(&mut client).await));
-    // One is in progress at the signal.
-    client.write_all(GET.replace("/ ", "/slow ").as_bytes()).await.unwrap();
-    sleep(SECOND).await;
-    stage.send_replace(Stage::Leaving);
-    assert!(says_close(&response(&mut client).await));
-    assert_eq!(client.read(&mut [0; 64]).await.unwrap(), 0);
-    // New clients are told as well, also before the listener closes.
-    let (mut client, _conn) = http1(&stage).await;
-    client.write_all(GET.as_bytes()).await.unwrap();
-    assert!(says_close(&response(&mut client).await));
+    in_an_hour(async {
+        let stage = serving();
+        let (mut client, _conn) = http1(&stage).await;
+        client.write_all(GET.as_bytes()).await.unwrap();
+        assert!(!says_close(&response(&mut client).await));
+        // One is in progress at the signal.
+        client.write_all(GET.replace("/ ", "/slow ").as_bytes()).await.unwrap();
+        sleep(SECOND).await;
+        stage.send_replace(Stage::Leaving);
+        assert!(says_close(&response(&mut client).await));
+        assert_eq!(client.read(&mut [0; 64]).await.unwrap(), 0);
+        // New clients are told as well, also before the listener closes.
+        let (mut client, _conn) = http1(&stage).await;
+        client.write_all(GET.as_bytes()).await.unwrap();
+        assert!(says_close(&response(&mut client).await));
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_without_alpn_is_served_over_http1() {
-    let stage = serving();
-    let (client, _conn) = connect(&stage);
-    let mut client = handshake(client, &[]).await.unwrap();
-    client.write_all(GET.as_bytes()).await.unwrap();
-    assert!(response(&mut client).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    in_an_hour(async {
+        let stage = serving();
+        let (client, _conn) = connect(&stage);
+        let mut client = handshake(client, &[]).await.unwrap();
+        client.write_all(GET.as_bytes()).await.unwrap();
+        assert!(response(&mut client).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn http2_responses_never_say_close() {
-    let stage = serving();
-    let (mut client, _conn) = http2(&stage).await;
-    client.get(1, "/").await;
-    let before = client.response(1).await.len();
-    stage.send_replace(Stage::Leaving);
-    client.get(3, "/").await;
-    // The second time, most headers are references: more of them would not be shorter.
-    let headers = client.response(3).await;
-    assert!(headers.len() < before, "{headers:?}");
-    assert!(!headers.windows(5).any(|word| word == b"close"), "{headers:?}");
+    in_an_hour(async {
+        let stage = serving();
+        let (mut client, _conn) = http2(&stage).await;
+        client.get(1, "/").await;
+        let before = client.response(1).await.len();
+        stage.send_replace(Stage::Leaving);
+        client.get(3, "/").await;
+        // The second time, most headers are references: more of them would not be shorter.
+        let headers = client.response(3).await;
+        assert!(headers.len() < before, "{headers:?}");
+        assert!(!headers.windows(5).any(|word| word == b"close"), "{headers:?}");
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn goaway_comes_when_the_listener_closes_and_not_before() {
-    let stage = serving();
-    let (mut client, conn) = http2(&stage).await;
-    client.get(1, "/").await;
-    client.response(1).await;
-    stage.send_replace(Stage::Leaving);
-    // Up to the response, nothing else comes.
-    client.get(3, "/").await;
-    client.response(3).await;
-    stage.send_replace(Stage::Closed);
-    let ping = client.first_goaway().await;
-    client.pong(&ping).await;
-    assert_eq!(client.next().await, Goaway(3));
-    assert_eq!(client.next().await, Close);
-    drop(client);
-    assert_eq!(end(conn).await, (0, Ok(())));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stream_opened_between_the_two_goaways_is_answered() {
-    let stage = serving();
-    let (mut client, _conn) = http2(&stage).await;
-    client.get(1, "/slow").await;
-    stage.send_replace(Stage::Closed);
-    let ping = client.first_goaway().await;
-    client.get(3, "/").await;
-    client.response(3).await;
-    client.get(5, "/slow").await;
-    // Those opened later are above the last id: not answered, and not begun.
-    let mut late = frame(PING, ACK, 0, &ping);
-    let headers = b"\x82\x87\x84\x41\x01x";
-    late.extend(frame(HEADERS, END_HEADERS_AND_STREAM, 7, headers));
-    client.0.write_all(&late).await.unwrap();
-    client.0.flush().await.unwrap();
-    assert_eq!(client.next().await, Goaway(5));
-    client.response(1).await;
-    client.response(5).await;
-    assert_eq!(client.next().await, Close);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_http2_client_that_has_sent_nothing_yet_is_answered() {
-    // It is in the middle of its handshake when the listener closes, or has just ended it. The
-    // version is known by then.
-    let stage = serving();
-    for stage_before_handshake in [Stage::Closed, Stage::Leaving] {
-        stage.send_replace(stage_before_handshake);
-        let (client, conn) = connect(&stage);
-        sleep(SECOND).await;
-        let client = handshake(client, HTTP2).await.unwrap();
-        stage.send_replace(Stage::Closed);
-        sleep(SECOND).await;
-        let mut client = Http2::new(client, &[]).await;
-        client.get(1, "/").await;
-        let ping = client.first_goaway().await;
-        client.response(1).await;
-        client.pong(&ping).await;
-        assert_eq!(client.next().await, Goaway(1));
-        assert_eq!(client.next().await, Close);
-        drop(client);
-        assert_eq!(end(conn).await.1, Ok(()));
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_http1_client_that_has_not_asked_yet_is_waited_for() {
-    page("server/zero-downtime-tls")
-        .says("for a second from the close of the listener");
-    let linger = SECOND;
-    let stage = serving();
-    for stage_before_handshake in [Stage::Closed, Stage::Leaving] {
-        stage.send_replace(stage_before_handshake);
-        let (mut clients, mut conns) = (Vec::new(), Vec::new());
-        let pending = [connect(&stage), connect(&stage)];
-        // The pause begins when the handshake has ended, if that is later.
-        sleep(SECOND).await;
-        for (client, conn) in pending {
-            clients.push(handshake(client, HTTP1).await.unwrap());
-            conns.push(conn);
-        }
-        stage.send_replace(Stage::Closed);
-        let [asks, silent] = &mut clients[..] else { unreachable!() };
-        sleep(linger - MILLISECOND).await;
-        asks.write_all(GET.as_bytes()).await.unwrap();
-        assert!(says_close(&response(asks).await));
-        assert_eq!(asks.read(&mut [0; 64]).await.unwrap(), 0);
-        assert_eq!(silent.read(&mut [0; 64]).await.unwrap(), 0);
-        drop(clients);
-        for conn in conns {
-            assert_eq!(end(conn).await.1, Ok(()));
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn after_an_early_answer_the_server_reads_on_until_the_client_is_gone() {
-    let closing = Duration::from_secs(
-        page("server/zero-downtime-tls")
-            .number("until the client has closed, for {} seconds at most"),
-    );
-    for leaves in [true, false] {
-        let stage = watch::Sender::new(Stage::Leaving);
-        let (mut client, conn) = http1(&stage).await;
-        client.write_all(UPLOAD.as_bytes()).await.unwrap();
-        assert!(says_close(&response(&mut client).await));
-        // The server has closed its side, and still takes what the client sends.
-        assert_eq!(client.read(&mut [0; 64]).await.unwrap(), 0);
-        let start = time::Instant::now();
-        while start.elapsed() < closing - MILLISECOND {
-            client.write_all(&[b'.'; 10_000]).await.expect("the server reads on");
-            client.flush().await.unwrap();
-            sleep(MILLISECOND).await;
-        }
-        assert!(!conn.is_finished());
-        if leaves {
-            drop(client);
-            conn.await.unwrap().unwrap();
-        } else {
-            conn.await.unwrap().unwrap();
-            assert!(start.elapsed() >= closing);
-        }
-        assert!(start.elapsed() <= closing + MILLISECOND);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn over_http2_too_the_server_reads_on() {
-    let stage = serving();
-    let (mut client, conn) = http2(&stage).await;
-    let headers = b"\x83\x87\x84\x41\x01x";
-    client.send(HEADERS, 4, 1, headers).await;
-    client.response(1).await;
-    stage.send_replace(Stage::Closed);
-    let ping = client.first_goaway().await;
-    client.pong(&ping).await;
-    assert_eq!(client.next().await, Goaway(1));
-    assert_eq!(client.next().await, Close);
-    for _ in 0..1000 {
-        client.send(DATA, 0, 1, &[b'.'; 1000]).await;
-        sleep(MILLISECOND).await;
-    }
-    assert!(!conn.is_finished());
-}
-
-#[tokio::test(start_paused = true)]
-async fn silent_clients_are_ended_by_limits() {
-    let head = Duration::from_secs(
-        page("server/zero-downtime-tls")
-            .number("A silent HTTP/1.1 client is closed after {} seconds"),
-    );
-    let handshake_limit = Duration::from_secs(
-        page("server/zero-downtime-tls")
-            .number("A TLS handshake may take {} seconds"),
-    );
-    let stage = serving();
-    // In the handshake.
-    let (_client, conn) = connect(&stage);
-    let (seconds, result) = end(conn).await;
-    assert_eq!(seconds, handshake_limit.as_secs());
-    assert_eq!(result.unwrap_err(), "deadline has elapsed");
-    // After it: closed as TLS should be.
-    let (mut client, conn) = http1(&stage).await;
-    let start = time::Instant::now();
-    assert_eq!(client.read(&mut [0; 64]).await.unwrap(), 0);
-    assert_eq!(start.elapsed().as_secs(), head.as_secs());
-    drop(client);
-    let error = conn.await.unwrap().unwrap_err();
-    assert_eq!(error, "read header from client timeout");
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_http2_client_that_answers_no_ping_is_ended_before_the_deadline() {
-    for closed in [false, true] {
+    in_an_hour(async {
         let stage = serving();
         let (mut client, conn) = http2(&stage).await;
         client.get(1, "/").await;
         client.response(1).await;
-        let start = time::Instant::now();
-        if closed {
+        stage.send_replace(Stage::Leaving);
+        // Up to the response, nothing else comes.
+        client.get(3, "/").await;
+        client.response(3).await;
+        stage.send_replace(Stage::Closed);
+        let ping = client.first_goaway().await;
+        client.pong(&ping).await;
+        assert_eq!(client.next().await, Goaway(3));
+        assert_eq!(client.next().await, Close);
+        drop(client);
+        assert_eq!(end(conn).await, (0, Ok(())));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_opened_between_the_two_goaways_is_answered() {
+    in_an_hour(async {
+        let stage = serving();
+        let (mut client, _conn) = http2(&stage).await;
+        client.get(1, "/slow").await;
+        stage.send_replace(Stage::Closed);
+        let ping = client.first_goaway().await;
+        client.get(3, "/").await;
+        client.response(3).await;
+        client.get(5, "/slow").await;
+        // Those opened later are above the last id: not answered, and not begun.
+        let mut late = frame(PING, ACK, 0, &ping);
+        let headers = b"\x82\x87\x84\x41\x01x";
+        late.extend(frame(HEADERS, END_HEADERS_AND_STREAM, 7, headers));
+        client.0.write_all(&late).await.unwrap();
+        client.0.flush().await.unwrap();
+        assert_eq!(client.next().await, Goaway(5));
+        client.response(1).await;
+        client.response(5).await;
+        assert_eq!(client.next().await, Close);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http2_client_that_has_sent_nothing_yet_is_answered() {
+    in_an_hour(async {
+        // It is in the middle of its handshake when the listener closes, or has just ended it. The
+        // version is known by then.
+        let stage = serving();
+        for stage_before_handshake in [Stage::Closed, Stage::Leaving] {
+            stage.send_replace(stage_before_handshake);
+            let (client, conn) = connect(&stage);
+            sleep(SECOND).await;
+            let client = handshake(client, HTTP2).await.unwrap();
             stage.send_replace(Stage::Closed);
-            client.first_goaway().await;
+            sleep(SECOND).await;
+            let mut client = Http2::new(client, &[]).await;
+            client.get(1, "/").await;
+            let ping = client.first_goaway().await;
+            client.response(1).await;
+            client.pong(&ping).await;
+            assert_eq!(client.next().await, Goaway(1));
+            assert_eq!(client.next().await, Close);
+            drop(client);
+            assert_eq!(end(conn).await.1, Ok(()));
         }
-        assert_eq!(conn.await.unwrap().unwrap_err(), "http2 error");
-        let took = start.elapsed();
-        assert!(
-            took >= Duration::from_secs(
-                page("server/zero-downtime-tls")
-                    .number("It does so {} seconds after the last frame")
-            )
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http1_client_that_has_not_asked_yet_is_waited_for() {
+    in_an_hour(async {
+        page("server/zero-downtime-tls")
+            .says("for a second from the close of the listener");
+        let linger = SECOND;
+        let stage = serving();
+        for stage_before_handshake in [Stage::Closed, Stage::Leaving] {
+            stage.send_replace(stage_before_handshake);
+            let (mut clients, mut conns) = (Vec::new(), Vec::new());
+            let pending = [connect(&stage), connect(&stage)];
+            // The pause begins when the handshake has ended, if that is later.
+            sleep(SECOND).await;
+            for (client, conn) in pending {
+                clients.push(handshake(client, HTTP1).await.unwrap());
+                conns.push(conn);
+            }
+            stage.send_replace(Stage::Closed);
+            let [asks, silent] = &mut clients[..] else { unreachable!() };
+            sleep(linger - MILLISECOND).await;
+            asks.write_all(GET.as_bytes()).await.unwrap();
+            assert!(says_close(&response(asks).await));
+            assert_eq!(asks.read(&mut [0; 64]).await.unwrap(), 0);
+            assert_eq!(silent.read(&mut [0; 64]).await.unwrap(), 0);
+            drop(clients);
+            for conn in conns {
+                assert_eq!(end(conn).await.1, Ok(()));
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_early_answer_the_server_reads_on_until_the_client_is_gone() {
+    in_an_hour(async {
+        let closing = Duration::from_secs(
+            page("server/zero-downtime-tls")
+                .number("until the client has closed, for {} seconds at most"),
         );
-        assert!(took < program::DRAIN_DEADLINE, "{took:?}");
-    }
+        for leaves in [true, false] {
+            let stage = watch::Sender::new(Stage::Leaving);
+            let (mut client, conn) = http1(&stage).await;
+            client.write_all(UPLOAD.as_bytes()).await.unwrap();
+            assert!(says_close(&response(&mut client).await));
+            // The server has closed its side, and still takes what the client sends.
+            assert_eq!(client.read(&mut [0; 64]).await.unwrap(), 0);
+            let start = time::Instant::now();
+            while start.elapsed() < closing - MILLISECOND {
+                client.write_all(&[b'.'; 10_000]).await.expect("the server reads on");
+                client.flush().await.unwrap();
+                sleep(MILLISECOND).await;
+            }
+            assert!(!conn.is_finished());
+            if leaves {
+                drop(client);
+                conn.await.unwrap().unwrap();
+            } else {
+                conn.await.unwrap().unwrap();
+                assert!(start.elapsed() >= closing);
+            }
+            assert!(start.elapsed() <= closing + MILLISECOND);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_http2_too_the_server_reads_on() {
+    in_an_hour(async {
+        let stage = serving();
+        let (mut client, conn) = http2(&stage).await;
+        let headers = b"\x83\x87\x84\x41\x01x";
+        client.send(HEADERS, 4, 1, headers).await;
+        client.response(1).await;
+        stage.send_replace(Stage::Closed);
+        let ping = client.first_goaway().await;
+        client.pong(&ping).await;
+        assert_eq!(client.next().await, Goaway(1));
+        assert_eq!(client.next().await, Close);
+        for _ in 0..1000 {
+            client.send(DATA, 0, 1, &[b'.'; 1000]).await;
+            sleep(MILLISECOND).await;
+        }
+        assert!(!conn.is_finished());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_clients_are_ended_by_limits() {
+    in_an_hour(async {
+        let head = Duration::from_secs(
+            page("server/zero-downtime-tls")
+                .number("A silent HTTP/1.1 client is closed after {} seconds"),
+        );
+        let handshake_limit = Duration::from_secs(
+            page("server/zero-downtime-tls")
+                .number("A TLS handshake may take {} seconds"),
+        );
+        let stage = serving();
+        // In the handshake.
+        let (_client, conn) = connect(&stage);
+        let (seconds, result) = end(conn).await;
+        assert_eq!(seconds, handshake_limit.as_secs());
+        assert_eq!(result.unwrap_err(), "deadline has elapsed");
+        // After it: closed as TLS should be.
+        let (mut client, conn) = http1(&stage).await;
+        let start = time::Instant::now();
+        assert_eq!(client.read(&mut [0; 64]).await.unwrap(), 0);
+        assert_eq!(start.elapsed().as_secs(), head.as_secs());
+        drop(client);
+        let error = conn.await.unwrap().unwrap_err();
+        assert_eq!(error, "read header from client timeout");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http2_client_that_answers_no_ping_is_ended_before_the_deadline() {
+    in_an_hour(async {
+        for closed in [false, true] {
+            let stage = serving();
+            let (mut client, conn) = http2(&stage).await;
+            client.get(1, "/").await;
+            client.response(1).await;
+            let start = time::Instant::now();
+            if closed {
+                stage.send_replace(Stage::Closed);
+                client.first_goaway().await;
+            }
+            assert_eq!(conn.await.unwrap().unwrap_err(), "http2 error");
+            let took = start.elapsed();
+            assert!(
+                took >= Duration::from_secs(
+                    page("server/zero-downtime-tls")
+                        .number("It does so {} seconds after the last frame")
+                )
+            );
+            assert!(took < program::DRAIN_DEADLINE, "{took:?}");
+        }
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_client_of_hyper_tells_what_is_safe() {
-    let (client, mut server) = tokio::io::duplex(64 * 1024);
-    let (mut sender, conn) = hyper::client::conn::http2::handshake(
-        TokioExecutor::new(),
-        TokioIo::new(client),
-    )
-    .await
-    .unwrap();
-    tokio::spawn(conn);
-    let request = tokio::spawn(sender.try_send_request(get("/")));
-    server.read_exact(&mut [0; PREFACE.len()]).await.unwrap();
-    while read_frame(&mut server).await.unwrap().0 != HEADERS {}
-    // A GOAWAY without an error, whose last id is 0.
-    let frames = [frame(SETTINGS, 0, 0, &[]), frame(GOAWAY, 0, 0, &[0; 8])].concat();
-    server.write_all(&frames).await.unwrap();
-    // It was written, and is above the last id.
-    let mut error = request.await.unwrap().unwrap_err();
-    assert!(error.take_message().is_none());
-    let error = error.into_error();
-    let cause = error.source().unwrap();
-    assert_eq!(
-        format!("{error}: {cause}"),
-        "http2 error: connection error received: not a result of an error"
-    );
-    // This one is not written.
-    let mut error = sender.try_send_request(get("/")).await.unwrap_err();
-    assert_eq!(error.take_message().unwrap().uri(), "http://x/");
-    assert_eq!(error.error().to_string(), "operation was canceled");
+    in_an_hour(async {
+        let (client, mut server) = tokio::io::duplex(64 * 1024);
+        let (mut sender, conn) = hyper::client::conn::http2::handshake(
+            TokioExecutor::new(),
+            TokioIo::new(client),
+        )
+        .await
+        .unwrap();
+        tokio::spawn(conn);
+        let request = tokio::spawn(sender.try_send_request(get("/")));
+        server.read_exact(&mut [0; PREFACE.len()]).await.unwrap();
+        while read_frame(&mut server).await.unwrap().0 != HEADERS {}
+        // A GOAWAY without an error, whose last id is 0.
+        let frames =
+            [frame(SETTINGS, 0, 0, &[]), frame(GOAWAY, 0, 0, &[0; 8])].concat();
+        server.write_all(&frames).await.unwrap();
+        // It was written, and is above the last id.
+        let mut error = request.await.unwrap().unwrap_err();
+        assert!(error.take_message().is_none());
+        let error = error.into_error();
+        let cause = error.source().unwrap();
+        assert_eq!(
+            format!("{error}: {cause}"),
+            "http2 error: connection error received: not a result of an error"
+        );
+        // This one is not written.
+        let mut error = sender.try_send_request(get("/")).await.unwrap_err();
+        assert_eq!(error.take_message().unwrap().uri(), "http://x/");
+        assert_eq!(error.error().to_string(), "operation was canceled");
+    })
+    .await;
 }
 
 // On the running program. Its times are such that these tests neither wait long nor race a clock.
