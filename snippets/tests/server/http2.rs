@@ -1,7 +1,8 @@
 //! What src/server/http2.md promises.
 
 use std::convert::Infallible;
-use std::future::pending;
+use std::future::{Ready, pending};
+use std::io;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -145,11 +146,87 @@ async fn an_error_of_the_service_resets_one_stream_and_no_more() {
     assert_eq!(goaway(stream, fail).await.1, [INTERNAL_ERROR]);
 }
 
+/// What a client sees of a request to this service: the code of its reset, if hyper resets it.
+async fn reset_by<F, R, B>(handle: F) -> Option<u32>
+where
+    F: Fn(Request<Incoming>) -> R + Send + 'static,
+    R: Future<Output = Result<Response<B>, hyper::Error>> + Send + 'static,
+    B: hyper::body::Body<Data = Bytes, Error = io::Error> + Send + 'static,
+{
+    let (mut stream, server) = duplex(1024 * 1024);
+    tokio::spawn(async move {
+        let builder = program::builder();
+        builder.serve_connection(TokioIo::new(server), service_fn(handle)).await
+    });
+    stream.write_all(&begin(&hello(1))).await.unwrap();
+    loop {
+        let frame = timeout(LIMIT, read_frame(&mut stream)).await.expect("a frame");
+        match frame {
+            Ok((RST_STREAM, 1, reason)) => return Some(code(&reason)),
+            Ok(_) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_reset_with_the_code_of_the_cause() {
+    const HTTP_1_1_REQUIRED: u32 = 13;
+    let code = reset_by(async |_| {
+        // An upstream server that resets the request.
+        let (stream, mut upstream) = duplex(1024);
+        tokio::spawn(async move {
+            upstream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
+            upstream.read_exact(&mut [0; PREFACE.len()]).await.unwrap();
+            while read_frame(&mut upstream).await.unwrap().0 != HEADERS {}
+            let reset = frame(RST_STREAM, 0, 1, &HTTP_1_1_REQUIRED.to_be_bytes());
+            upstream.write_all(&reset).await.unwrap();
+            sleep(LIMIT).await;
+        });
+        let mut client = client(stream).await;
+        let error = client.send_request(ask("/")).await.unwrap_err();
+        Err::<Response<BoxBody<Bytes, io::Error>>, _>(error)
+    });
+    assert_eq!(code.await, Some(HTTP_1_1_REQUIRED));
+
+    let code = reset_by(async |_| {
+        let body = [Ok(Frame::data(Bytes::new())), Err(io::Error::other("no disk"))];
+        Ok(Response::new(StreamBody::new(stream::iter(body))))
+    });
+    assert_eq!(code.await, Some(INTERNAL_ERROR), "an error of the body");
+
+    let panics =
+        |_| -> Ready<Result<Response<BoxBody<_, _>>, _>> { panic!("too early") };
+    assert_eq!(reset_by(panics).await, None, "the connection ends");
+}
+
+/// hyper neither answers nor resets it, and the connection ends with its other requests.
+#[tokio::test(start_paused = true)]
+async fn a_connect_with_a_length_ends_the_connection() {
+    for (length, ends) in [(b'0', false), (b'5', true)] {
+        let (mut stream, conn, _) = connect();
+        let block =
+            [b"\x02\x07CONNECT\x41\x01x\x0f\x0d\x01".as_slice(), &[length]].concat();
+        let connect = frame(HEADERS, 4, 3, &block);
+        let frames = begin(&[slow(1), connect].concat());
+        stream.write_all(&frames).await.unwrap();
+        let mut kinds = Vec::new();
+        let read = async {
+            while let Ok((kind, ..)) = read_frame(&mut stream).await {
+                kinds.push(kind);
+            }
+        };
+        let ended = timeout(Duration::from_millis(500), read).await.is_ok();
+        assert_eq!(ended, ends, "{kinds:?}");
+        assert!(!ends || !kinds.contains(&GOAWAY), "{kinds:?}");
+        assert!(!ends || conn.await.unwrap().is_ok());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn keep_alive_ends_a_connection_whose_client_is_gone() {
-    let [silent, answer] = http2().numbers(
-        "no request and no body for {} seconds gets a PING, and has {} seconds to answer",
-    );
+    let [silent, answer] = http2()
+        .numbers("has come for {} seconds gets a PING, and has {} seconds to answer");
     let (mut stream, conn, _) = connect();
     stream.write_all(&begin(&hello(1))).await.unwrap();
     let text = "http2 error: keep-alive timed out: operation timed out";
@@ -383,7 +460,8 @@ async fn bodies_and_headers_are_limited() {
         Request::post("http://x/upload").body(BodyExt::boxed(endless)).unwrap();
     assert_eq!(client.send_request(endless).await.unwrap().status(), 408);
 
-    let size = 1024 * http2().number("Over {} KiB, the answer is 431") as usize;
+    let size =
+        1024 * http2().number("A little over {} KiB, the answer is 431") as usize;
     for (size, status) in [(size - 1024, 200), (size, 431)] {
         let mut cookies = ask("/");
         cookies.headers_mut().insert("cookie", ".".repeat(size).parse().unwrap());
