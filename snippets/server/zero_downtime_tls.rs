@@ -51,7 +51,7 @@ pub const CLOSING: Duration = Duration::from_secs(2);
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
 /// HTTP/1: for each request head; also how long a connection may be idle.
 pub const HEAD: Duration = Duration::from_secs(5);
-/// HTTP/2: a PING after this long without a frame, and the time for the answer.
+/// HTTP/2: a PING after this long without a request, and the time for the answer.
 pub const PING_AFTER: Duration = Duration::from_secs(5);
 pub const PING_ANSWER: Duration = Duration::from_secs(3);
 // ANCHOR_END: limits

@@ -466,7 +466,7 @@ async fn an_http2_client_that_answers_no_ping_is_ended_before_the_deadline() {
             assert!(
                 took >= Duration::from_secs(
                     page("server/zero-downtime-tls")
-                        .number("It does so {} seconds after the last frame")
+                        .number("{} seconds after its last request if it has been silent since")
                 )
             );
             assert!(took < program::DRAIN_DEADLINE, "{took:?}");
