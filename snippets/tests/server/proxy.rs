@@ -8,6 +8,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::http::uri::Authority;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::{self, Instant, sleep};
@@ -325,6 +330,18 @@ fn a_request_goes_on_to_the_next_backend_if_one_refuses_to_connect() {
 }
 
 #[test]
+fn all_backends_are_tried_before_502() {
+    let backend = Backend::listen();
+    let proxy = start(&[dead(), dead(), backend.address]);
+    let mut client = proxy.connect();
+    client.get("/");
+    let mut there = backend.accepted();
+    there.head().unwrap();
+    ok(&mut there, "alive");
+    assert_eq!(client.response().unwrap().text(), "alive");
+}
+
+#[test]
 fn backends_take_turns() {
     let backends = [Backend::listen(), Backend::listen()];
     let proxy = start(&[backends[0].address, backends[1].address]);
@@ -423,6 +440,54 @@ fn a_backend_has_so_many_requests_at_a_time() {
     assert_eq!(clients[0].response().unwrap().text(), "again");
 }
 
+#[test]
+fn an_upload_keeps_its_place_when_the_response_is_early() {
+    let backend = Backend::listen();
+    let proxy = start(&[backend.address]);
+    let mut pairs = Vec::new();
+    for _ in 0..program::IN_FLIGHT {
+        let mut client = proxy.connect();
+        client.send("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhello");
+        let mut there = backend.accepted();
+        there.head().unwrap();
+        ok(&mut there, "");
+        client.response().unwrap();
+        pairs.push((client, there));
+    }
+    let mut last = proxy.connect();
+    last.get("/");
+    let status = last.response().unwrap().status().to_owned();
+    assert_eq!(status, "HTTP/1.1 503 Service Unavailable", "beside all uploads");
+}
+
+#[tokio::test]
+async fn a_response_that_has_ended_leaves_its_place_to_others() {
+    let (address, backend) = listen().await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = backend.accept().await {
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            tokio::spawn(async move {
+                loop {
+                    read_head(&mut stream).await;
+                    stream.write_all(answer).await.unwrap();
+                }
+            });
+        }
+    });
+    let proxy = Arc::new(Proxy::new(vec![address], vec![]));
+    let (mut senders, mut unread) = (Vec::new(), Vec::new());
+    // Streams that nobody reads, and one more than there are places.
+    for i in 0..=program::IN_FLIGHT {
+        if i % 16 == 0 {
+            senders.push(without_window(&proxy).await);
+        }
+        let response = senders[i / 16].send_request(http2_get());
+        let response = time::timeout(LIMIT, response).await.unwrap().unwrap();
+        assert_eq!(response.status(), 200, "after {i} unread responses");
+        unread.push(response);
+    }
+}
+
 // With a clock that stands still while there is work to do: the client is in memory, the backend is a task.
 
 /// A client of a proxy in front of a backend that has read the head of its request.
@@ -449,6 +514,51 @@ async fn exchange(request: &str) -> Exchange {
     // From here on nothing happens but by the clock.
     time::pause();
     Exchange { client, backend, conn, start: Instant::now() }
+}
+
+type Http2 = hyper::client::conn::http2::SendRequest<Empty<Bytes>>;
+
+fn http2_get() -> Request<Empty<Bytes>> {
+    Request::get("http://x/").body(Empty::new()).unwrap()
+}
+
+async fn listen() -> (Authority, tokio::net::TcpListener) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (address.parse().unwrap(), listener)
+}
+
+/// An HTTP/2 client that gets the heads of its responses and never reads their bodies.
+async fn without_window(proxy: &Arc<Proxy>) -> Http2 {
+    let (client, server) = duplex(64 * 1024);
+    tokio::spawn(program::serve(proxy.clone(), server, [127, 0, 0, 1].into()));
+    let (sender, conn) =
+        hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(0)
+            .handshake(TokioIo::new(client))
+            .await
+            .unwrap();
+    tokio::spawn(conn);
+    sender
+}
+
+#[tokio::test]
+async fn the_backend_is_left_if_a_stream_is_not_read() {
+    let (address, listener) = listen().await;
+    let proxy = Arc::new(Proxy::new(vec![address], vec![]));
+    let mut client = without_window(&proxy).await;
+    let response = tokio::spawn(client.send_request(http2_get()));
+    let (mut backend, _) = listener.accept().await.unwrap();
+    read_head(&mut backend).await;
+    let half = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello";
+    backend.write_all(half).await.unwrap();
+    let _unread = response.await.unwrap().unwrap();
+    time::pause();
+    let start = Instant::now();
+    assert_eq!(within(backend.read(&mut [0])).await.unwrap(), 0);
+    let seconds = start.elapsed().as_secs_f64().round() as u64;
+    assert_eq!(seconds, program::WRITE_STALL.as_secs());
+    assert!(!client.is_closed(), "the other streams go on");
 }
 
 /// Waits, for a day at most by the clock that the test moves.
