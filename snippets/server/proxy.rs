@@ -42,6 +42,8 @@ pub const UPLOAD_PAUSE: Duration = Duration::from_secs(5);
 pub const UPLOAD_BYTES_PER_SECOND: u32 = 2_000;
 /// How long a peer, client or backend, may take nothing of what we write.
 pub const WRITE_STALL: Duration = Duration::from_secs(30);
+/// The most that is buffered of a response, and again of it on an HTTP/2 stream.
+pub const BUFFER: usize = 64 * 1024;
 /// When a connection must end, and the time for its last responses.
 pub const MAX_AGE: Duration = Duration::from_secs(10 * 60);
 pub const LAST_RESPONSES: Duration = Duration::from_secs(60);
@@ -97,6 +99,7 @@ impl Proxy {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
             .set_host(false)
+            .http1_max_buf_size(BUFFER)
             .build(connector);
         // ANCHOR_END: client
         let backends = backends.into_iter().map(|authority| Backend {
@@ -105,6 +108,8 @@ impl Proxy {
             down_until: Mutex::new(None),
         });
         let backends = backends.collect();
+        // A socket for both families has IPv4 peers such as ::ffff:10.0.0.1.
+        let trusted = trusted.iter().map(IpAddr::to_canonical).collect();
         Proxy { client, backends, next: AtomicUsize::new(0), trusted }
     }
 
@@ -129,7 +134,7 @@ impl Proxy {
         let client = websocket.then(|| hyper::upgrade::on(&mut request));
         let (mut head, body) = request.into_parts();
         let is_head = head.method == Method::HEAD;
-        let trusted = self.trusted.contains(&peer);
+        let trusted = self.trusted.contains(&peer.to_canonical());
         rewrite_request(&mut head.headers, head.version, &host, peer, trusted);
         frame_request(&mut head.headers, &body);
         if websocket {
@@ -197,7 +202,9 @@ impl Proxy {
             // ANCHOR: retry
             eprintln!("backend {}: {}", backend.authority, report(&*error));
             let left = if is_connect(&*error) {
-                backend.set_down();
+                if !is_our_limit(&*error) {
+                    backend.set_down();
+                }
                 &mut connects
             } else if harmless && is_unanswered(&*error) {
                 &mut retries
@@ -241,6 +248,12 @@ fn check(request: &Request<Incoming>) -> Result<HeaderValue, StatusCode> {
     if [Method::CONNECT, Method::TRACE].contains(request.method()) {
         return Err(StatusCode::METHOD_NOT_ALLOWED);
     }
+    let uri = request.uri();
+    // `GET admin` would be a request for / on the host `admin`.
+    let only_host = uri.authority().is_some() && uri.scheme().is_none();
+    if only_host || uri.path() == "*" && request.method() != Method::OPTIONS {
+        return Err(StatusCode::BAD_REQUEST);
+    }
     let headers = request.headers();
     if !is_chunked_or_none(headers) {
         return Err(StatusCode::NOT_IMPLEMENTED);
@@ -257,12 +270,20 @@ fn check(request: &Request<Incoming>) -> Result<HeaderValue, StatusCode> {
         (Some(authority), _, None) => HeaderValue::from_str(authority.as_str()).ok(),
         (None, host, None) => host.cloned(),
     };
-    let authority =
-        host.as_ref().and_then(|h| Authority::try_from(h.as_bytes()).ok());
-    let valid = authority.is_some_and(|authority| !authority.as_str().contains('@'));
-    host.filter(|_| valid).ok_or(StatusCode::BAD_REQUEST)
+    host.filter(is_host).ok_or(StatusCode::BAD_REQUEST)
 }
 // ANCHOR_END: host
+
+/// A name or an address, perhaps with a port.
+fn is_host(host: &HeaderValue) -> bool {
+    Authority::try_from(host.as_bytes()).is_ok_and(|authority| {
+        let name = authority.host();
+        authority.as_str() == name || {
+            let port = authority.port_u16().map(|port| format!("{name}:{port}"));
+            port.is_some_and(|whole| whole == authority.as_str())
+        }
+    })
+}
 
 /// `gzip, chunked` would lose its meaning with the header.
 fn is_chunked_or_none(headers: &HeaderMap) -> bool {
@@ -311,6 +332,12 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
 }
 // ANCHOR_END: hop_by_hop
 
+/// A backend may take the trailers of a request for headers.
+fn drop_forged(trailers: &mut HeaderMap) {
+    drop_hop_by_hop(trailers);
+    drop_reserved(trailers, false);
+}
+
 // ANCHOR: rewrite_request
 fn rewrite_request(
     headers: &mut HeaderMap,
@@ -349,11 +376,7 @@ fn forwarded(
     peer: IpAddr,
     trusted: bool,
 ) {
-    let forged: Vec<HeaderName> =
-        headers.keys().filter(|name| is_reserved(name, trusted)).cloned().collect();
-    for name in &forged {
-        headers.remove(name);
-    }
+    drop_reserved(headers, trusted);
     let peer = peer.to_canonical();
     let node = match peer {
         IpAddr::V4(ip) => ip.to_string(),
@@ -372,6 +395,14 @@ fn forwarded(
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+fn drop_reserved(headers: &mut HeaderMap, trusted: bool) {
+    let forged: Vec<HeaderName> =
+        headers.keys().filter(|name| is_reserved(name, trusted)).cloned().collect();
+    for name in &forged {
+        headers.remove(name);
+    }
+}
 
 /// Names that only a proxy may send. `_` is `-` to many backends, and `proxy` sets
 /// `HTTP_PROXY` in a CGI program.
@@ -525,8 +556,15 @@ async fn pump(
         if count == 0 {
             return to.shutdown().await;
         }
-        to.write_all(&buffer[..count]).await?;
-        moved.store(true, Relaxed);
+        let mut rest = &buffer[..count];
+        while !rest.is_empty() {
+            let written = to.write(rest).await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            moved.store(true, Relaxed);
+            rest = &rest[written..];
+        }
     }
 }
 // ANCHOR_END: pump
@@ -567,7 +605,7 @@ impl Paced {
     }
 
     // ANCHOR: check_reader
-    /// Until when the reader may wait before it asks for more; none if it is too late.
+    /// Until when the reader may wait before it asks for more, if it is not too late.
     fn check_reader(&mut self) -> Option<Instant> {
         let now = Instant::now();
         // While the backend is the slow one, the reader has asked.
@@ -593,7 +631,7 @@ impl Body for Paced {
         let Some(body) = &mut self.body else {
             return Poll::Ready(Some(Err(Stalled.into())));
         };
-        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+        let Poll::Ready(mut frame) = Pin::new(body).poll_frame(cx) else {
             let since = *self.waiting_since.get_or_insert_with(Instant::now);
             let until = since + self.pause.min(self.credit);
             let timer =
@@ -608,7 +646,8 @@ impl Body for Paced {
         // ANCHOR: rate
         self.moved = Instant::now();
         let waited = self.waiting_since.take().map(|since| self.moved - since);
-        if let (Some(rate), Some(Ok(frame))) = (self.rate, &frame) {
+        if let (Some(rate), Some(Ok(frame))) = (self.rate, &mut frame) {
+            frame.trailers_mut().map(drop_forged);
             let bytes = frame.data_ref().map_or(0, Bytes::len);
             let earned = Duration::from_secs(bytes as u64) / rate;
             let credit = self.credit.saturating_sub(waited.unwrap_or_default());
@@ -730,6 +769,13 @@ fn is_connect(error: &AnyError) -> bool {
     error.downcast_ref().is_some_and(legacy::Error::is_connect)
 }
 
+/// Whether this process or host has no more descriptors (`EMFILE`, `ENFILE`).
+pub fn is_our_limit(error: &AnyError) -> bool {
+    chain(error)
+        .filter_map(|error| error.downcast_ref::<io::Error>()?.raw_os_error())
+        .any(|code| code == 24 || code == 23)
+}
+
 /// Whether the connection ended before the response: it may have been a stale one.
 fn is_unanswered(error: &AnyError) -> bool {
     chain(error).any(|error| {
@@ -773,6 +819,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
     builder
         .http2()
+        .max_send_buf_size(BUFFER)
         .timer(TokioTimer::new())
         .max_concurrent_streams(20)
         .keep_alive_interval(Duration::from_secs(20))

@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::{self, Instant, sleep};
 
+use super::limits::frame;
 use harness::{Connection, LIMIT, Program, Prose, cargo, page, wait};
 
 /// The program itself, for tests with a clock that they move.
@@ -169,7 +170,7 @@ fn a_client_that_does_not_read_stops_the_backend() {
     let size = 256 * 1024 * 1024;
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
-    stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
     let piece = vec![b'.'; 64 * 1024];
     let written =
         (0..size / piece.len()).take_while(|_| stream.write_all(&piece).is_ok());
@@ -177,6 +178,40 @@ fn a_client_that_does_not_read_stops_the_backend() {
     assert!(written < size, "the backend could write all of it");
     let grown = peak(&proxy) - before;
     assert!(grown < 16, "the proxy has grown by {grown} MB");
+}
+
+#[test]
+fn an_http2_client_that_does_not_read_costs_little_memory() {
+    const STREAMS: u32 = 20;
+    const SIZE: usize = 4 * 1024 * 1024;
+    let backend = Backend::listen();
+    let proxy = start(&[backend.address]);
+    let before = peak(&proxy);
+    let mut client = TcpStream::connect(proxy.address).unwrap();
+    // As large as windows can be.
+    let window = i32::MAX.to_be_bytes();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(4, 0, 0, &[&[0, 4], &window[..]].concat()));
+    bytes.extend(frame(8, 0, 0, &(i32::MAX - 65_535).to_be_bytes()));
+    // GET, http, /, and `x` as the authority.
+    for stream in (1..).step_by(2).take(STREAMS as usize) {
+        bytes.extend(frame(1, 5, stream, b"\x82\x86\x84\x01\x01x"));
+    }
+    client.write_all(&bytes).unwrap();
+    let written = |stream: &mut TcpStream| {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {SIZE}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+        let piece = vec![b'.'; 64 * 1024];
+        let pieces = SIZE / piece.len();
+        (0..pieces).all(|_| stream.write_all(&piece).is_ok())
+    };
+    let mut streams: Vec<_> = (0..STREAMS).map(|_| backend.accept()).collect();
+    thread::scope(|scope| {
+        streams.iter_mut().for_each(|stream| drop(scope.spawn(|| written(stream))));
+    });
+    let grown = peak(&proxy) - before;
+    assert!(grown < 12, "the proxy has grown by {grown} MB");
 }
 
 const WEBSOCKET: &str = "GET /chat HTTP/1.1\r\nhost: x\r\nconnection: keep-alive, Upgrade\r\n\
@@ -441,6 +476,34 @@ fn a_backend_has_so_many_requests_at_a_time() {
 }
 
 #[test]
+fn running_out_of_descriptors_is_not_the_fault_of_the_backend() {
+    let error = std::io::Error::from_raw_os_error;
+    assert!(program::is_our_limit(&error(24)), "EMFILE: {}", error(24));
+    assert!(program::is_our_limit(&error(23)), "ENFILE: {}", error(23));
+    let refused = std::io::Error::from(ErrorKind::ConnectionRefused);
+    assert!(!program::is_our_limit(&refused));
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_is_known_on_a_socket_for_both_families() {
+    for (trusted, peer) in
+        [("10.0.0.1", "::ffff:10.0.0.1"), ("::ffff:10.0.0.1", "10.0.0.1")]
+    {
+        let (address, listener) = listen().await;
+        let trusted = vec![trusted.parse().unwrap()];
+        let proxy = Arc::new(Proxy::new(vec![address], trusted));
+        let (mut client, server) = duplex(1024);
+        tokio::spawn(program::serve(proxy, server, peer.parse().unwrap()));
+        let request =
+            "GET / HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 192.0.2.1\r\n\r\n";
+        client.write_all(request.as_bytes()).await.unwrap();
+        let (mut backend, _) = listener.accept().await.unwrap();
+        let head = read_head(&mut backend).await;
+        assert_eq!(header(&head, "x-forwarded-for"), ["192.0.2.1, 10.0.0.1"]);
+    }
+}
+
+#[test]
 fn an_upload_keeps_its_place_when_the_response_is_early() {
     let backend = Backend::listen();
     let proxy = start(&[backend.address]);
@@ -679,6 +742,22 @@ async fn a_websocket_is_closed_when_it_is_idle_and_not_before() {
     assert!(seconds <= 2 * idle, "closed after {seconds} s");
     time::resume();
     assert_eq!(websocket.backend.read(&mut byte).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_slow_reader_of_a_websocket_is_not_silent() {
+    let idle = program::TUNNEL_IDLE.as_secs();
+    let mut websocket = exchange(WEBSOCKET).await;
+    time::resume();
+    websocket.backend.write_all(SWITCHING.as_bytes()).await.unwrap();
+    read_head(&mut websocket.client).await;
+    websocket.backend.write_all(&[b'.'; 100 * 1024]).await.unwrap();
+    websocket.client.read_exact(&mut [0; 1000]).await.unwrap();
+    time::pause();
+    for _ in 0..4 {
+        sleep(Duration::from_secs(idle - 1)).await;
+        websocket.client.read_exact(&mut [0; 1000]).await.expect("more");
+    }
 }
 
 #[tokio::test]
