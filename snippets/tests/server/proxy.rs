@@ -758,6 +758,9 @@ async fn a_slow_reader_of_a_websocket_is_not_silent() {
         sleep(Duration::from_secs(idle - 1)).await;
         websocket.client.read_exact(&mut [0; 1000]).await.expect("more");
     }
+    // A backend that has been left reads an end or an error.
+    let read = websocket.backend.try_read(&mut [0]);
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::WouldBlock, "cut off");
 }
 
 #[tokio::test]
