@@ -605,7 +605,7 @@ impl Paced {
     }
 
     // ANCHOR: check_reader
-    /// Until when the reader may wait before it asks for more, if it is not too late.
+    /// The time until which the reader may ask for more, if it is not too late.
     fn check_reader(&mut self) -> Option<Instant> {
         let now = Instant::now();
         // While the backend is the slow one, the reader has asked.
