@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{ALLOW, CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -49,6 +49,10 @@ async fn proxy(
     if request.method() != Method::CONNECT {
         return Err(StatusCode::METHOD_NOT_ALLOWED);
     }
+    // hyper would take the beginning of the tunnel for the body.
+    if !request.body().is_end_stream() {
+        return Err(StatusCode::BAD_REQUEST);
+    }
     let target = target(request.uri()).ok_or(StatusCode::BAD_REQUEST)?;
     if !allowed.contains(&target) {
         return Err(StatusCode::FORBIDDEN);
@@ -57,6 +61,9 @@ async fn proxy(
         Ok(Ok(server)) => server,
         Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
             return Err(StatusCode::FORBIDDEN);
+        }
+        Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
+            return Err(StatusCode::GATEWAY_TIMEOUT);
         }
         Ok(Err(_)) => return Err(StatusCode::BAD_GATEWAY),
         Err(_) => return Err(StatusCode::GATEWAY_TIMEOUT),
@@ -80,15 +87,23 @@ fn target(uri: &Uri) -> Option<String> {
 async fn connect(target: &str) -> io::Result<TcpStream> {
     // An address that is on the list was meant. What a name means, others decide.
     let is_address = target.parse::<SocketAddr>().is_ok();
+    let addresses: Vec<_> = lookup_host(target).await?.collect();
+    if !is_address && !addresses.iter().all(|address| is_public(address.ip())) {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    connect_to(&addresses).await
+}
+
+/// Each address has its share of the time.
+pub async fn connect_to(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut result = Err(io::ErrorKind::NotFound.into());
-    for address in lookup_host(target).await? {
-        if !is_address && !is_public(address.ip()) {
-            return Err(io::ErrorKind::PermissionDenied.into());
-        }
-        result = TcpStream::connect(address).await;
-        if result.is_ok() {
-            break;
-        }
+    for address in addresses {
+        let share = CONNECT / addresses.len() as u32;
+        result = match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(server)) => return Ok(server),
+            Ok(Err(error)) => Err(error),
+            Err(elapsed) => Err(elapsed.into()),
+        };
     }
     result
 }
@@ -159,8 +174,15 @@ async fn pump(
         if count == 0 {
             return to.shutdown().await;
         }
-        to.write_all(&buffer[..count]).await?;
-        moved.store(true, Relaxed);
+        let mut rest = &buffer[..count];
+        while !rest.is_empty() {
+            let written = to.write(rest).await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            moved.store(true, Relaxed);
+            rest = &rest[written..];
+        }
     }
 }
 // ANCHOR_END: pump
@@ -213,7 +235,8 @@ pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
 async fn main() -> Result<(), Error> {
     let mut arguments = env::args().skip(1);
     let address = arguments.next().unwrap_or("127.0.0.1:3000".to_owned());
-    let mut allowed: HashSet<String> = arguments.collect();
+    let mut allowed: HashSet<String> =
+        arguments.map(|target| target.to_ascii_lowercase()).collect();
     if allowed.is_empty() {
         allowed.insert("example.com:443".to_owned());
     }

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout, timeout_at};
 
 // ANCHOR: client_limits
@@ -41,6 +42,8 @@ pub const UPLOAD_PAUSE: Duration = Duration::from_secs(5);
 pub const UPLOAD_BYTES_PER_SECOND: u32 = 2_000;
 /// How long a peer, client or backend, may take nothing of what we write.
 pub const WRITE_STALL: Duration = Duration::from_secs(30);
+/// The most that is buffered of a response, and again of it on an HTTP/2 stream.
+pub const BUFFER: usize = 64 * 1024;
 /// When a connection must end, and the time for its last responses.
 pub const MAX_AGE: Duration = Duration::from_secs(10 * 60);
 pub const LAST_RESPONSES: Duration = Duration::from_secs(60);
@@ -66,10 +69,12 @@ pub const DOWN: Duration = Duration::from_secs(5);
 pub const NAME: &str = "guide-proxy";
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
-type ResponseBody = Either<Full<Bytes>, Paced>;
+type ResponseBody = Either<Full<Bytes>, Shared>;
+/// A place at a backend: what is left of the request and of the response share it.
+type Place = Arc<OwnedSemaphorePermit>;
 
 pub struct Proxy {
-    client: Client<HttpConnector, Upload>,
+    client: Client<HttpConnector, Shared>,
     backends: Vec<Backend>,
     next: AtomicUsize,
     /// The proxies in front of this one, whose `forwarded` headers are true.
@@ -94,6 +99,7 @@ impl Proxy {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
             .set_host(false)
+            .http1_max_buf_size(BUFFER)
             .build(connector);
         // ANCHOR_END: client
         let backends = backends.into_iter().map(|authority| Backend {
@@ -102,6 +108,8 @@ impl Proxy {
             down_until: Mutex::new(None),
         });
         let backends = backends.collect();
+        // A socket for both families has IPv4 peers such as ::ffff:10.0.0.1.
+        let trusted = trusted.iter().map(IpAddr::to_canonical).collect();
         Proxy { client, backends, next: AtomicUsize::new(0), trusted }
     }
 
@@ -122,10 +130,11 @@ impl Proxy {
     ) -> Result<Response<ResponseBody>, StatusCode> {
         let host = check(&request)?;
         let websocket = is_websocket(&request);
+        let http2 = request.version() == Version::HTTP_2;
         let client = websocket.then(|| hyper::upgrade::on(&mut request));
         let (mut head, body) = request.into_parts();
         let is_head = head.method == Method::HEAD;
-        let trusted = self.trusted.contains(&peer);
+        let trusted = self.trusted.contains(&peer.to_canonical());
         rewrite_request(&mut head.headers, head.version, &host, peer, trusted);
         frame_request(&mut head.headers, &body);
         if websocket {
@@ -133,7 +142,7 @@ impl Proxy {
         }
         head.version = Version::HTTP_11;
 
-        let (mut response, place) = self.send(head, Upload::new(body)).await?;
+        let (mut response, place) = self.send(head, Shared::upload(body)).await?;
         // ANCHOR_END: forward
 
         // ANCHOR: response
@@ -147,13 +156,13 @@ impl Proxy {
             return Ok(response.map(|_| Either::Left(Full::default())));
         }
         rewrite_response(&mut response, is_head)?;
-        Ok(response.map(|body| Either::Right(Paced::download(body, place))))
+        Ok(response.map(|body| Either::Right(Shared::download(body, place, http2))))
     }
     // ANCHOR_END: response
 
     // ANCHOR: pick
     /// The next backend that is up and has a place.
-    fn pick(&self) -> Option<(&Backend, OwnedSemaphorePermit)> {
+    fn pick(&self) -> Option<(&Backend, Place)> {
         let first = self.next.fetch_add(1, Relaxed);
         let count = self.backends.len();
         // If all are down, there is nothing to lose.
@@ -163,7 +172,7 @@ impl Proxy {
             .filter(|backend| all_down || !backend.is_down())
             .find_map(|backend| {
                 let place = backend.places.clone().try_acquire_owned().ok()?;
-                Some((backend, place))
+                Some((backend, Arc::new(place)))
             })
     }
     // ANCHOR_END: pick
@@ -173,14 +182,15 @@ impl Proxy {
     async fn send(
         &self,
         head: hyper::http::request::Parts,
-        upload: Upload,
-    ) -> Result<(Response<Incoming>, OwnedSemaphorePermit), StatusCode> {
-        let mut retries = 1;
+        upload: Shared,
+    ) -> Result<(Response<Incoming>, Place), StatusCode> {
+        let (mut retries, mut connects) = (1, self.backends.len() - 1);
         // Later it would be true of a body that was sent.
         let harmless = head.method.is_idempotent() && upload.is_end_stream();
         loop {
             let picked = self.pick();
             let (backend, place) = picked.ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+            upload.lock().take(&place);
             let mut request = Request::from_parts(head.clone(), upload.clone());
             *request.uri_mut() = backend.uri(&head.uri)?;
             let error = match upload.head_in_time(self.client.request(request)).await
@@ -191,14 +201,17 @@ impl Proxy {
             // ANCHOR_END: send
             // ANCHOR: retry
             eprintln!("backend {}: {}", backend.authority, report(&*error));
-            let refused = is_connect(&*error);
-            if refused {
-                backend.set_down();
-            }
-            if retries == 0 || !(refused || harmless && is_unanswered(&*error)) {
+            let left = if is_connect(&*error) {
+                if !is_our_limit(&*error) {
+                    backend.set_down();
+                }
+                &mut connects
+            } else if harmless && is_unanswered(&*error) {
+                &mut retries
+            } else {
                 return Err(status(&*error));
-            }
-            retries -= 1;
+            };
+            *left = left.checked_sub(1).ok_or_else(|| status(&*error))?;
         }
     }
     // ANCHOR_END: retry
@@ -235,6 +248,12 @@ fn check(request: &Request<Incoming>) -> Result<HeaderValue, StatusCode> {
     if [Method::CONNECT, Method::TRACE].contains(request.method()) {
         return Err(StatusCode::METHOD_NOT_ALLOWED);
     }
+    let uri = request.uri();
+    // `GET admin` would be a request for / on the host `admin`.
+    let only_host = uri.authority().is_some() && uri.scheme().is_none();
+    if only_host || uri.path() == "*" && request.method() != Method::OPTIONS {
+        return Err(StatusCode::BAD_REQUEST);
+    }
     let headers = request.headers();
     if !is_chunked_or_none(headers) {
         return Err(StatusCode::NOT_IMPLEMENTED);
@@ -251,12 +270,20 @@ fn check(request: &Request<Incoming>) -> Result<HeaderValue, StatusCode> {
         (Some(authority), _, None) => HeaderValue::from_str(authority.as_str()).ok(),
         (None, host, None) => host.cloned(),
     };
-    let authority =
-        host.as_ref().and_then(|h| Authority::try_from(h.as_bytes()).ok());
-    let valid = authority.is_some_and(|authority| !authority.as_str().contains('@'));
-    host.filter(|_| valid).ok_or(StatusCode::BAD_REQUEST)
+    host.filter(is_host).ok_or(StatusCode::BAD_REQUEST)
 }
 // ANCHOR_END: host
+
+/// A name or an address, perhaps with a port.
+fn is_host(host: &HeaderValue) -> bool {
+    Authority::try_from(host.as_bytes()).is_ok_and(|authority| {
+        let name = authority.host();
+        authority.as_str() == name || {
+            let port = authority.port_u16().map(|port| format!("{name}:{port}"));
+            port.is_some_and(|whole| whole == authority.as_str())
+        }
+    })
+}
 
 /// `gzip, chunked` would lose its meaning with the header.
 fn is_chunked_or_none(headers: &HeaderMap) -> bool {
@@ -305,6 +332,12 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
 }
 // ANCHOR_END: hop_by_hop
 
+/// A backend may take the trailers of a request for headers.
+fn drop_forged(trailers: &mut HeaderMap) {
+    drop_hop_by_hop(trailers);
+    drop_reserved(trailers, false);
+}
+
 // ANCHOR: rewrite_request
 fn rewrite_request(
     headers: &mut HeaderMap,
@@ -343,11 +376,7 @@ fn forwarded(
     peer: IpAddr,
     trusted: bool,
 ) {
-    let forged: Vec<HeaderName> =
-        headers.keys().filter(|name| is_reserved(name, trusted)).cloned().collect();
-    for name in &forged {
-        headers.remove(name);
-    }
+    drop_reserved(headers, trusted);
     let peer = peer.to_canonical();
     let node = match peer {
         IpAddr::V4(ip) => ip.to_string(),
@@ -366,6 +395,14 @@ fn forwarded(
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+fn drop_reserved(headers: &mut HeaderMap, trusted: bool) {
+    let forged: Vec<HeaderName> =
+        headers.keys().filter(|name| is_reserved(name, trusted)).cloned().collect();
+    for name in &forged {
+        headers.remove(name);
+    }
+}
 
 /// Names that only a proxy may send. `_` is `-` to many backends, and `proxy` sets
 /// `HTTP_PROXY` in a CGI program.
@@ -474,7 +511,7 @@ fn ask_for_websocket(headers: &mut HeaderMap) {
 }
 // ANCHOR_END: websocket
 
-async fn tunnel(client: OnUpgrade, backend: OnUpgrade, place: OwnedSemaphorePermit) {
+async fn tunnel(client: OnUpgrade, backend: OnUpgrade, place: Place) {
     let both = async { tokio::try_join!(client, backend) };
     let result: Result<(), Error> = match timeout(HEAD, both).await {
         Ok(Ok((client, backend))) => copy(client, backend).await.map_err(Into::into),
@@ -519,15 +556,23 @@ async fn pump(
         if count == 0 {
             return to.shutdown().await;
         }
-        to.write_all(&buffer[..count]).await?;
-        moved.store(true, Relaxed);
+        let mut rest = &buffer[..count];
+        while !rest.is_empty() {
+            let written = to.write(rest).await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            moved.store(true, Relaxed);
+            rest = &rest[written..];
+        }
     }
 }
 // ANCHOR_END: pump
 
 /// A body that fails if its sender pauses for too long, or is too slow.
 pub struct Paced {
-    body: Incoming,
+    /// None if its reader does not read.
+    body: Option<Incoming>,
     pause: Duration,
     rate: Option<u32>,
     /// How long the sender may still make us wait: each byte adds to it.
@@ -535,22 +580,43 @@ pub struct Paced {
     waiting_since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     moved: Instant,
-    /// The place at the backend, taken until the response has ended.
-    _place: Option<OwnedSemaphorePermit>,
+    /// Taken until the body has ended.
+    place: Option<Place>,
+    watch: JoinSet<()>,
 }
 
 impl Paced {
     fn new(body: Incoming, pause: Duration, rate: Option<u32>) -> Paced {
-        let moved = Instant::now();
-        let (waiting_since, timer, _place) = (None, None, None);
-        let credit = pause;
-        Paced { body, pause, rate, credit, waiting_since, timer, moved, _place }
+        Paced {
+            body: Some(body),
+            pause,
+            rate,
+            credit: pause,
+            waiting_since: None,
+            timer: None,
+            moved: Instant::now(),
+            place: None,
+            watch: JoinSet::new(),
+        }
     }
 
-    fn download(body: Incoming, place: OwnedSemaphorePermit) -> Paced {
-        let paced = Paced::new(body, DOWNLOAD_PAUSE, None);
-        Paced { _place: Some(place), ..paced }
+    fn take(&mut self, place: &Place) {
+        self.place = (!self.is_end_stream()).then(|| place.clone());
     }
+
+    // ANCHOR: check_reader
+    /// The time until which the reader may ask for more, if it is not too late.
+    fn check_reader(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        // While the backend is the slow one, the reader has asked.
+        let asked = if self.waiting_since.is_some() { now } else { self.moved };
+        if asked + WRITE_STALL <= now {
+            (self.body, self.place) = (None, None);
+            return None;
+        }
+        Some(asked + WRITE_STALL)
+    }
+    // ANCHOR_END: check_reader
 }
 
 // ANCHOR: poll_frame
@@ -562,7 +628,10 @@ impl Body for Paced {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(Some(Err(Stalled.into())));
+        };
+        let Poll::Ready(mut frame) = Pin::new(body).poll_frame(cx) else {
             let since = *self.waiting_since.get_or_insert_with(Instant::now);
             let until = since + self.pause.min(self.credit);
             let timer =
@@ -577,33 +646,48 @@ impl Body for Paced {
         // ANCHOR: rate
         self.moved = Instant::now();
         let waited = self.waiting_since.take().map(|since| self.moved - since);
-        if let (Some(rate), Some(Ok(frame))) = (self.rate, &frame) {
+        if let (Some(rate), Some(Ok(frame))) = (self.rate, &mut frame) {
+            frame.trailers_mut().map(drop_forged);
             let bytes = frame.data_ref().map_or(0, Bytes::len);
             let earned = Duration::from_secs(bytes as u64) / rate;
             let credit = self.credit.saturating_sub(waited.unwrap_or_default());
             self.credit = credit + earned;
+        }
+        if frame.is_none() || self.is_end_stream() {
+            self.place = None;
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
     // ANCHOR_END: rate
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_some_and(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map(Body::size_hint).unwrap_or_default()
     }
 }
 
-/// The body of a request: if it was not begun, it can be sent to another backend.
+/// A body that others hold too. The one of a request can be sent to another backend
+/// if it was not begun.
 #[derive(Clone)]
-struct Upload(Arc<Mutex<Paced>>);
+pub struct Shared(Arc<Mutex<Paced>>);
 
-impl Upload {
-    fn new(body: Incoming) -> Upload {
+impl Shared {
+    fn upload(body: Incoming) -> Shared {
         let rate = Some(UPLOAD_BYTES_PER_SECOND);
-        Upload(Arc::new(Mutex::new(Paced::new(body, UPLOAD_PAUSE, rate))))
+        Shared(Arc::new(Mutex::new(Paced::new(body, UPLOAD_PAUSE, rate))))
+    }
+
+    fn download(body: Incoming, place: Place, http2: bool) -> Shared {
+        let mut paced = Paced::new(body, DOWNLOAD_PAUSE, None);
+        paced.take(&place);
+        let body = Shared(Arc::new(Mutex::new(paced)));
+        if http2 {
+            body.lock().watch.spawn(watch(Arc::downgrade(&body.0)));
+        }
+        body
     }
 
     fn lock(&self) -> MutexGuard<'_, Paced> {
@@ -629,7 +713,7 @@ impl Upload {
     // ANCHOR_END: head_in_time
 }
 
-impl Body for Upload {
+impl Body for Shared {
     type Data = Bytes;
     type Error = Error;
 
@@ -649,7 +733,18 @@ impl Body for Upload {
     }
 }
 
-/// The sender of a body was too slow.
+// ANCHOR: watch
+/// Leaves the backend if the client does not read this stream.
+async fn watch(body: Weak<Mutex<Paced>>) {
+    while let Some(body) = body.upgrade().map(Shared) {
+        let Some(until) = body.lock().check_reader() else { return };
+        drop(body);
+        sleep_until(until).await;
+    }
+}
+// ANCHOR_END: watch
+
+/// The other side was too slow.
 #[derive(Debug)]
 struct Stalled;
 
@@ -672,6 +767,13 @@ fn chain(error: &AnyError) -> impl Iterator<Item = &AnyError> {
 /// Whether there was no connection: the backend knows nothing of the request.
 fn is_connect(error: &AnyError) -> bool {
     error.downcast_ref().is_some_and(legacy::Error::is_connect)
+}
+
+/// Whether this process or host has no more descriptors (`EMFILE`, `ENFILE`).
+pub fn is_our_limit(error: &AnyError) -> bool {
+    chain(error)
+        .filter_map(|error| error.downcast_ref::<io::Error>()?.raw_os_error())
+        .any(|code| code == 24 || code == 23)
 }
 
 /// Whether the connection ended before the response: it may have been a stale one.
@@ -717,6 +819,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
     builder
         .http2()
+        .max_send_buf_size(BUFFER)
         .timer(TokioTimer::new())
         .max_concurrent_streams(20)
         .keep_alive_interval(Duration::from_secs(20))

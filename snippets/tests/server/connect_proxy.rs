@@ -1,6 +1,6 @@
 //! What src/server/connect-proxy.md promises.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::sync::Semaphore;
 use tokio::time::{self, Instant, sleep};
 
-use harness::{Connection, Program, Prose, cargo, page, wait};
+use harness::{Connection, LIMIT, Program, Prose, cargo, page, wait};
 
 use super::proxy::{Backend, within};
 
@@ -44,8 +44,11 @@ fn ask(proxy: &Program, target: &str) -> (TcpStream, Connection) {
 fn only_what_is_on_the_list_is_connected_to() {
     let server = Backend::listen();
     let allowed = server.address.to_string();
-    let proxy =
-        start(&[allowed.clone(), "[::1]:1".to_owned(), "A.test:1".to_owned()]);
+    let proxy = start(&[
+        allowed.clone(),
+        "[::1]:1".to_owned(),
+        "[::FFFF:127.0.0.1]:1".to_owned(),
+    ]);
     let (ip, port) = (server.address.ip(), server.address.port());
     for (target, status) in [
         (format!("{ip}:1"), 403),
@@ -56,6 +59,9 @@ fn only_what_is_on_the_list_is_connected_to() {
         (format!("{ip}:{port}0"), 400),
         ("[::1]:1".to_owned(), 502),
         ("a.test:1".to_owned(), 403),
+        // Capitals make no difference, on the list or in the request.
+        ("[::ffff:127.0.0.1]:1".to_owned(), 502),
+        ("[::FFFF:127.0.0.1]:1".to_owned(), 502),
     ] {
         let (_, mut client) = ask(&proxy, &target);
         let answer = client.response().unwrap();
@@ -190,7 +196,11 @@ fn a_server_that_is_gone_ends_the_tunnel() {
     stream.write_all(b"unread").unwrap();
     wait("the bytes", || there.peek(&mut [0; 6]).is_ok_and(|count| count == 6));
     drop(there);
-    assert!(!matches!(stream.read(&mut [0]), Ok(1..)));
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    match stream.read(&mut [0]) {
+        Ok(count) => assert_eq!(count, 0, "bytes from a server that is gone"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
 }
 
 #[test]
@@ -199,6 +209,23 @@ fn a_server_that_refuses_is_502() {
     let proxy = start(std::slice::from_ref(&dead));
     let (_, mut client) = ask(&proxy, &dead);
     assert_eq!(client.response().unwrap().status(), "HTTP/1.1 502 Bad Gateway");
+}
+
+#[test]
+fn a_connect_with_a_body_is_400() {
+    let server = Backend::listen();
+    let target = server.address.to_string();
+    let proxy = start(std::slice::from_ref(&target));
+    for (body, status) in [
+        ("content-length: 5\r\n\r\nhello", "HTTP/1.1 400 Bad Request"),
+        ("transfer-encoding: chunked\r\n\r\n0\r\n\r\n", "HTTP/1.1 400 Bad Request"),
+        ("content-length: 0\r\n\r\n", "HTTP/1.1 200 OK"),
+    ] {
+        let mut client = proxy.connect();
+        client.send(format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n{body}"));
+        let head = client.head().unwrap();
+        assert_eq!(head.lines().next(), Some(status), "{body:?}");
+    }
 }
 
 // With a clock that stands still while there is work to do.
@@ -223,16 +250,32 @@ async fn status(client: &mut tokio::io::DuplexStream) -> String {
     String::from_utf8(head).unwrap().lines().next().unwrap().to_owned()
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_server_that_does_not_answer_is_504() {
-    let seconds =
-        tunnels().number("The server has {} seconds to take the connection");
-    // Its queue is full, so the kernel drops what comes.
+/// A server whose queue is full, so the kernel drops what comes.
+fn full() -> (SocketAddr, impl Sized) {
     let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     full.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
     full.listen(0).unwrap();
     let address = full.local_addr().unwrap().as_socket().unwrap();
-    let _first = TcpStream::connect(address).unwrap();
+    let first = TcpStream::connect(address).unwrap();
+    (address, (full, first))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_reached_though_its_first_address_does_not_answer() {
+    let (address, _full) = full();
+    let server = Backend::listen();
+    let addresses = [address, server.address];
+    let all = program::connect_to(&addresses);
+    let stream = time::timeout(program::CONNECT, all).await;
+    let stream = stream.expect("a connection in time").unwrap();
+    assert_eq!(stream.peer_addr().unwrap(), server.address);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_is_504() {
+    let seconds =
+        tunnels().number("The server has {} seconds to take the connection");
+    let (address, _full) = full();
     let mut client = in_memory(&address.to_string()).await;
     let start = Instant::now();
     assert_eq!(status(&mut client).await, "HTTP/1.1 504 Gateway Timeout");
@@ -273,4 +316,20 @@ async fn a_client_must_send_its_head_in_time() {
     let start = Instant::now();
     assert!(within(conn).await.unwrap().unwrap_err().is_timeout());
     assert_eq!(start.elapsed().as_secs(), seconds);
+}
+
+#[tokio::test]
+async fn a_slow_reader_is_not_silent() {
+    let idle = program::IDLE.as_secs();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = in_memory(&listener.local_addr().unwrap().to_string()).await;
+    assert_eq!(status(&mut client).await, "HTTP/1.1 200 OK");
+    let (mut server, _) = listener.accept().await.unwrap();
+    server.write_all(&[b'.'; 32 * 1024]).await.unwrap();
+    client.read_exact(&mut [0; 1000]).await.unwrap();
+    time::pause();
+    for _ in 0..4 {
+        sleep(Duration::from_secs(idle - 1)).await;
+        client.read_exact(&mut [0; 1000]).await.expect("more");
+    }
 }

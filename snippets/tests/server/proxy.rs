@@ -8,10 +8,16 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::http::uri::Authority;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::{self, Instant, sleep};
 
+use super::limits::frame;
 use harness::{Connection, LIMIT, Program, Prose, cargo, page, wait};
 
 /// The program itself, for tests with a clock that they move.
@@ -164,7 +170,7 @@ fn a_client_that_does_not_read_stops_the_backend() {
     let size = 256 * 1024 * 1024;
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
-    stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
     let piece = vec![b'.'; 64 * 1024];
     let written =
         (0..size / piece.len()).take_while(|_| stream.write_all(&piece).is_ok());
@@ -172,6 +178,40 @@ fn a_client_that_does_not_read_stops_the_backend() {
     assert!(written < size, "the backend could write all of it");
     let grown = peak(&proxy) - before;
     assert!(grown < 16, "the proxy has grown by {grown} MB");
+}
+
+#[test]
+fn an_http2_client_that_does_not_read_costs_little_memory() {
+    const STREAMS: u32 = 20;
+    const SIZE: usize = 4 * 1024 * 1024;
+    let backend = Backend::listen();
+    let proxy = start(&[backend.address]);
+    let before = peak(&proxy);
+    let mut client = TcpStream::connect(proxy.address).unwrap();
+    // As large as windows can be.
+    let window = i32::MAX.to_be_bytes();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(4, 0, 0, &[&[0, 4], &window[..]].concat()));
+    bytes.extend(frame(8, 0, 0, &(i32::MAX - 65_535).to_be_bytes()));
+    // GET, http, /, and `x` as the authority.
+    for stream in (1..).step_by(2).take(STREAMS as usize) {
+        bytes.extend(frame(1, 5, stream, b"\x82\x86\x84\x01\x01x"));
+    }
+    client.write_all(&bytes).unwrap();
+    let written = |stream: &mut TcpStream| {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {SIZE}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+        let piece = vec![b'.'; 64 * 1024];
+        let pieces = SIZE / piece.len();
+        (0..pieces).all(|_| stream.write_all(&piece).is_ok())
+    };
+    let mut streams: Vec<_> = (0..STREAMS).map(|_| backend.accept()).collect();
+    thread::scope(|scope| {
+        streams.iter_mut().for_each(|stream| drop(scope.spawn(|| written(stream))));
+    });
+    let grown = peak(&proxy) - before;
+    assert!(grown < 12, "the proxy has grown by {grown} MB");
 }
 
 const WEBSOCKET: &str = "GET /chat HTTP/1.1\r\nhost: x\r\nconnection: keep-alive, Upgrade\r\n\
@@ -325,6 +365,18 @@ fn a_request_goes_on_to_the_next_backend_if_one_refuses_to_connect() {
 }
 
 #[test]
+fn all_backends_are_tried_before_502() {
+    let backend = Backend::listen();
+    let proxy = start(&[dead(), dead(), backend.address]);
+    let mut client = proxy.connect();
+    client.get("/");
+    let mut there = backend.accepted();
+    there.head().unwrap();
+    ok(&mut there, "alive");
+    assert_eq!(client.response().unwrap().text(), "alive");
+}
+
+#[test]
 fn backends_take_turns() {
     let backends = [Backend::listen(), Backend::listen()];
     let proxy = start(&[backends[0].address, backends[1].address]);
@@ -423,6 +475,82 @@ fn a_backend_has_so_many_requests_at_a_time() {
     assert_eq!(clients[0].response().unwrap().text(), "again");
 }
 
+#[test]
+fn running_out_of_descriptors_is_not_the_fault_of_the_backend() {
+    let error = std::io::Error::from_raw_os_error;
+    assert!(program::is_our_limit(&error(24)), "EMFILE: {}", error(24));
+    assert!(program::is_our_limit(&error(23)), "ENFILE: {}", error(23));
+    let refused = std::io::Error::from(ErrorKind::ConnectionRefused);
+    assert!(!program::is_our_limit(&refused));
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_is_known_on_a_socket_for_both_families() {
+    for (trusted, peer) in
+        [("10.0.0.1", "::ffff:10.0.0.1"), ("::ffff:10.0.0.1", "10.0.0.1")]
+    {
+        let (address, listener) = listen().await;
+        let trusted = vec![trusted.parse().unwrap()];
+        let proxy = Arc::new(Proxy::new(vec![address], trusted));
+        let (mut client, server) = duplex(1024);
+        tokio::spawn(program::serve(proxy, server, peer.parse().unwrap()));
+        let request =
+            "GET / HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 192.0.2.1\r\n\r\n";
+        client.write_all(request.as_bytes()).await.unwrap();
+        let (mut backend, _) = listener.accept().await.unwrap();
+        let head = read_head(&mut backend).await;
+        assert_eq!(header(&head, "x-forwarded-for"), ["192.0.2.1, 10.0.0.1"]);
+    }
+}
+
+#[test]
+fn an_upload_keeps_its_place_when_the_response_is_early() {
+    let backend = Backend::listen();
+    let proxy = start(&[backend.address]);
+    let mut pairs = Vec::new();
+    for _ in 0..program::IN_FLIGHT {
+        let mut client = proxy.connect();
+        client.send("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhello");
+        let mut there = backend.accepted();
+        there.head().unwrap();
+        ok(&mut there, "");
+        client.response().unwrap();
+        pairs.push((client, there));
+    }
+    let mut last = proxy.connect();
+    last.get("/");
+    let status = last.response().unwrap().status().to_owned();
+    assert_eq!(status, "HTTP/1.1 503 Service Unavailable", "beside all uploads");
+}
+
+#[tokio::test]
+async fn a_response_that_has_ended_leaves_its_place_to_others() {
+    let (address, backend) = listen().await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = backend.accept().await {
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            tokio::spawn(async move {
+                loop {
+                    read_head(&mut stream).await;
+                    stream.write_all(answer).await.unwrap();
+                }
+            });
+        }
+    });
+    let proxy = Arc::new(Proxy::new(vec![address], vec![]));
+    let (mut senders, mut unread) = (Vec::new(), Vec::new());
+    // Streams that nobody reads, and one more than there are places.
+    for i in 0..=program::IN_FLIGHT {
+        if i % 16 == 0 {
+            senders.push(without_window(&proxy).await);
+        }
+        let response = senders[i / 16].send_request(http2_get());
+        let response = time::timeout(LIMIT, response).await.unwrap().unwrap();
+        assert_eq!(response.status(), 200, "after {i} unread responses");
+        unread.push(response);
+    }
+}
+
 // With a clock that stands still while there is work to do: the client is in memory, the backend is a task.
 
 /// A client of a proxy in front of a backend that has read the head of its request.
@@ -449,6 +577,51 @@ async fn exchange(request: &str) -> Exchange {
     // From here on nothing happens but by the clock.
     time::pause();
     Exchange { client, backend, conn, start: Instant::now() }
+}
+
+type Http2 = hyper::client::conn::http2::SendRequest<Empty<Bytes>>;
+
+fn http2_get() -> Request<Empty<Bytes>> {
+    Request::get("http://x/").body(Empty::new()).unwrap()
+}
+
+async fn listen() -> (Authority, tokio::net::TcpListener) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (address.parse().unwrap(), listener)
+}
+
+/// An HTTP/2 client that gets the heads of its responses and never reads their bodies.
+async fn without_window(proxy: &Arc<Proxy>) -> Http2 {
+    let (client, server) = duplex(64 * 1024);
+    tokio::spawn(program::serve(proxy.clone(), server, [127, 0, 0, 1].into()));
+    let (sender, conn) =
+        hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(0)
+            .handshake(TokioIo::new(client))
+            .await
+            .unwrap();
+    tokio::spawn(conn);
+    sender
+}
+
+#[tokio::test]
+async fn the_backend_is_left_if_a_stream_is_not_read() {
+    let (address, listener) = listen().await;
+    let proxy = Arc::new(Proxy::new(vec![address], vec![]));
+    let mut client = without_window(&proxy).await;
+    let response = tokio::spawn(client.send_request(http2_get()));
+    let (mut backend, _) = listener.accept().await.unwrap();
+    read_head(&mut backend).await;
+    let half = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello";
+    backend.write_all(half).await.unwrap();
+    let _unread = response.await.unwrap().unwrap();
+    time::pause();
+    let start = Instant::now();
+    assert_eq!(within(backend.read(&mut [0])).await.unwrap(), 0);
+    let seconds = start.elapsed().as_secs_f64().round() as u64;
+    assert_eq!(seconds, program::WRITE_STALL.as_secs());
+    assert!(!client.is_closed(), "the other streams go on");
 }
 
 /// Waits, for a day at most by the clock that the test moves.
@@ -569,6 +742,25 @@ async fn a_websocket_is_closed_when_it_is_idle_and_not_before() {
     assert!(seconds <= 2 * idle, "closed after {seconds} s");
     time::resume();
     assert_eq!(websocket.backend.read(&mut byte).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_slow_reader_of_a_websocket_is_not_silent() {
+    let idle = program::TUNNEL_IDLE.as_secs();
+    let mut websocket = exchange(WEBSOCKET).await;
+    time::resume();
+    websocket.backend.write_all(SWITCHING.as_bytes()).await.unwrap();
+    read_head(&mut websocket.client).await;
+    websocket.backend.write_all(&[b'.'; 100 * 1024]).await.unwrap();
+    websocket.client.read_exact(&mut [0; 1000]).await.unwrap();
+    time::pause();
+    for _ in 0..4 {
+        sleep(Duration::from_secs(idle - 1)).await;
+        websocket.client.read_exact(&mut [0; 1000]).await.expect("more");
+    }
+    // A backend that has been left reads an end or an error.
+    let read = websocket.backend.try_read(&mut [0]);
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::WouldBlock, "cut off");
 }
 
 #[tokio::test]

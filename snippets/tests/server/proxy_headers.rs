@@ -230,6 +230,28 @@ fn trailers_pass_in_both_directions() {
 }
 
 #[test]
+fn what_a_client_may_not_say_does_not_pass_as_a_trailer() {
+    let backend = Backend::listen();
+    let proxy = start(&[backend.address]);
+    let forged = FORGED.replace("\r\n", "\r\nx-sum: 1\r\n").replacen(
+        "x-sum: 1",
+        "upgrade: h2c\r\nconnection: x",
+        1,
+    );
+    let names = "x-forwarded-for, x-forwarded-proto, x-forwarded-host, x-forwarded-port, forwarded, \
+        x-real-ip, x_forwarded_for, proxy, upgrade, connection, x-sum";
+    let request = format!(
+        "POST / HTTP/1.1\r\nhost: x\r\ntrailer: {names}\r\ntransfer-encoding: chunked\r\n\r\n0\r\n{forged}\r\n"
+    );
+    let (_, mut there, _client) = pass(&proxy, &backend, &request);
+    let trailers = there.head().unwrap();
+    assert_eq!(header(&trailers, "x-sum").first(), Some(&"1"), "{trailers}");
+    for name in names.split(", ").filter(|name| *name != "x-sum") {
+        assert_eq!(header(&trailers, name), [""; 0], "{name} passes:\n{trailers}");
+    }
+}
+
+#[test]
 fn a_response_without_a_body_keeps_its_length() {
     let backend = Backend::listen();
     let proxy = start(&[backend.address]);

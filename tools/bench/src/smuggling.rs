@@ -441,6 +441,9 @@ const HTTP1: &[Http1] = &[
     Http1 { what: "`host: x/y`", head: "GET /TAG HTTP/1.1\r\nhost: x/y\r\n\r\n", body: "" },
     Http1 { what: "`host: x@y`", head: "GET /TAG HTTP/1.1\r\nhost: x@y\r\n\r\n", body: "" },
     Http1 { what: "`GET http://y/`, with `host: x`", head: "GET http://y/TAG HTTP/1.1\r\nhost: x\r\n\r\n", body: "" },
+    Http1 { what: "`GET y`, with `host: x`", head: "GET TAG HTTP/1.1\r\nhost: x\r\n\r\n", body: "" },
+    Http1 { what: "`GET *`", head: "GET * HTTP/1.1\r\nhost: x\r\n\r\n", body: "" },
+    Http1 { what: "`host: x:y`", head: "GET /TAG HTTP/1.1\r\nhost: x:y\r\n\r\n", body: "" },
     Http1 { what: "a request line without a version", head: "GET /TAG\r\n", body: "" },
     Http1 { what: "`upgrade: h2c`", head: "GET /TAG HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAA\r\n\r\n", body: "" },
 ];
