@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,8 +42,9 @@ pub const MODE: u32 = 0o660;
 pub const ASK_AFTER: Duration = Duration::from_secs(60);
 pub const ASK_EVERY: Duration = Duration::from_secs(10);
 pub const ASK_TIMES: u32 = 3;
-/// How long a client may not acknowledge what we have sent.
-pub const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+/// How long our data may wait for the client: unacknowledged, or because it does
+/// not read. On Linux this also ends the questions, so it is as long as they take.
+pub const UNACKNOWLEDGED: Duration = Duration::from_secs(90);
 // ANCHOR_END: constants
 
 // ANCHOR: handle
@@ -177,16 +178,24 @@ pub fn listen_tcp(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener>
 /// The file of a Unix socket. It is removed with this value.
 pub struct SocketFile {
     path: PathBuf,
+    /// Its device and inode: another program may have replaced it.
+    id: (u64, u64),
     /// Freed by the system when the process ends, however it ends.
     _lock: File,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
+        let ours = id(&self.path).is_ok_and(|id| id == self.id);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
             eprintln!("cannot remove {}: {error}", self.path.display());
         }
     }
+}
+
+fn id(path: &Path) -> io::Result<(u64, u64)> {
+    let file = fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino()))
 }
 // ANCHOR_END: socket_file
 
@@ -196,7 +205,7 @@ pub async fn bind_unix(path: &Path) -> io::Result<(UnixSocket, SocketFile)> {
     let lock = claim(path).await?;
     let socket = UnixSocket::new_stream()?;
     socket.bind(path)?; // fails if there is a file
-    let file = SocketFile { path: path.to_owned(), _lock: lock };
+    let file = SocketFile { path: path.to_owned(), id: id(path)?, _lock: lock };
     fs::set_permissions(path, Permissions::from_mode(MODE))?;
     Ok((socket, file))
 }
@@ -207,7 +216,8 @@ pub async fn bind_unix(path: &Path) -> io::Result<(UnixSocket, SocketFile)> {
 async fn claim(path: &Path) -> io::Result<File> {
     let mut lock = path.as_os_str().to_owned();
     lock.push(".lock");
-    let lock = File::options().append(true).create(true).open(lock)?;
+    // Whoever may read the file may lock it.
+    let lock = File::options().append(true).create(true).mode(0o600).open(lock)?;
     lock.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => io::ErrorKind::AddrInUse.into(),
         TryLockError::Error(error) => error,
@@ -264,6 +274,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        // A loop ends only by a panic.
+        _ = accepting.join_next() => return Err("a listener has failed".into()),
     }
     accepting.shutdown().await; // closes the sockets, and removes their files
     if let Some(graceful) = Arc::into_inner(graceful) {

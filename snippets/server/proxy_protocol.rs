@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use ppp::{HeaderResult, v1, v2};
+use ppp::{v1, v2};
 use tokio::io::{
     AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, BufReader,
 };
@@ -72,25 +72,25 @@ pub async fn read_header(
 // ANCHOR: client
 /// The client, unless the load balancer speaks for itself or does not know.
 fn client(header: &[u8]) -> Result<Option<SocketAddr>, Box<dyn Error>> {
-    Ok(match HeaderResult::parse(header) {
-        HeaderResult::V1(header) => match header?.addresses {
-            v1::Addresses::Tcp4(a) => Some((a.source_address, a.source_port).into()),
-            v1::Addresses::Tcp6(a) => Some((a.source_address, a.source_port).into()),
-            v1::Addresses::Unknown => None,
-        },
-        HeaderResult::V2(header) => {
-            let header = header?;
-            match (header.command, header.addresses) {
-                (v2::Command::Local, _) => None,
-                (_, v2::Addresses::IPv4(a)) => {
-                    Some((a.source_address, a.source_port).into())
-                }
-                (_, v2::Addresses::IPv6(a)) => {
-                    Some((a.source_address, a.source_port).into())
-                }
-                (_, v2::Addresses::Unspecified | v2::Addresses::Unix(_)) => None,
-            }
+    if header.starts_with(v2::PROTOCOL_PREFIX) {
+        // LOCAL: what follows does not count, valid or not.
+        if header[12] == 0x20 {
+            return Ok(None);
         }
+        return Ok(match v2::Header::try_from(header)?.addresses {
+            v2::Addresses::IPv4(a) => Some((a.source_address, a.source_port).into()),
+            v2::Addresses::IPv6(a) => Some((a.source_address, a.source_port).into()),
+            v2::Addresses::Unspecified | v2::Addresses::Unix(_) => None,
+        });
+    }
+    // The same: what follows does not count.
+    if header.starts_with(b"PROXY UNKNOWN ") && header.ends_with(b"\r\n") {
+        return Ok(None);
+    }
+    Ok(match v1::Header::try_from(header)?.addresses {
+        v1::Addresses::Tcp4(a) => Some((a.source_address, a.source_port).into()),
+        v1::Addresses::Tcp6(a) => Some((a.source_address, a.source_port).into()),
+        v1::Addresses::Unknown => None,
     })
 }
 // ANCHOR_END: client
@@ -105,7 +105,8 @@ where
     let header = timeout(PROXY_HEADER_TIMEOUT, read_header(&mut stream))
         .await
         .map_err(|_| "no PROXY header in time")??;
-    let client = client(&header)?.unwrap_or(peer);
+    let mut client = client(&header)?.unwrap_or(peer);
+    client.set_ip(client.ip().to_canonical());
 
     http1::Builder::new()
         .timer(TokioTimer::new())
@@ -137,7 +138,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         };
         // ANCHOR: trust
         if !TRUSTED.contains(&peer.ip().to_canonical()) {
-            eprintln!("refused: {peer} is no load balancer of ours");
+            eprintln!("refused: {peer} is not one of our load balancers");
             continue;
         }
         // ANCHOR_END: trust

@@ -326,6 +326,29 @@ fn at_the_end_the_file_is_removed() {
 }
 
 #[test]
+fn at_the_end_the_socket_of_another_program_stays() {
+    let (_folder, path) = folder();
+    let mut program = start_unix(&path);
+    fs::remove_file(&path).unwrap();
+    let _other = UnixListener::bind(&path).unwrap();
+    program.signal("TERM");
+    assert_eq!(program.wait().0.code(), Some(0));
+    UnixStream::connect(&path).expect("the other program has its socket still");
+}
+
+#[tokio::test]
+async fn nobody_else_can_take_the_lock() {
+    let (_folder, path) = folder();
+    let (_socket, _file) = program::bind_unix(&path).await.unwrap();
+    let lock = path.with_file_name(format!(
+        "{}.lock",
+        path.file_name().unwrap().to_str().unwrap()
+    ));
+    let mode = fs::metadata(lock).unwrap().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
 fn a_server_that_does_not_start_leaves_no_socket() {
     let (_folder, path) = folder();
     let error = refused(&[&unix(&path), "192.0.2.1:0"]);
@@ -351,6 +374,22 @@ async fn a_connection_has_the_options_of_its_listener() {
     assert_eq!(socket.tcp_keepalive_interval().unwrap(), program::ASK_EVERY);
     assert_eq!(socket.tcp_keepalive_retries().unwrap(), program::ASK_TIMES);
     assert_eq!(socket.tcp_user_timeout().unwrap(), Some(program::UNACKNOWLEDGED));
+    let questions = program::ASK_AFTER + program::ASK_EVERY * program::ASK_TIMES;
+    assert_eq!(program::UNACKNOWLEDGED, questions, "a shorter one ends them early");
+}
+
+#[tokio::test]
+async fn a_client_that_is_there_and_does_not_read_is_given_up_too() {
+    let listener = tokio::net::TcpListener::bind(v4(0)).await.unwrap();
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut stream, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    let limit = Some(Duration::from_millis(500));
+    SockRef::from(&stream).set_tcp_user_timeout(limit).unwrap();
+    let body = [b'.'; 65_536];
+    let write = async {
+        while tokio::io::AsyncWriteExt::write_all(&mut stream, &body).await.is_ok() {}
+    };
+    timeout(LIMIT, write).await.expect("the connection ends");
 }
 
 /// A client whose network is gone: from now on its system sees no packet of the server.

@@ -69,6 +69,11 @@ fn headers() -> Vec<(Vec<u8>, Option<&'static str>)> {
         (v2_ipv4(Command::Local), None),
         (b"\r\n\r\n\0\r\nQUIT\n\x21\x00\x00\x00".to_vec(), None),
         (b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00".to_vec(), None),
+        // What follows LOCAL and UNKNOWN does not count.
+        (b"\r\n\r\n\0\r\nQUIT\n\x20\x11\x00\x00".to_vec(), None),
+        (b"PROXY UNKNOWN a b c d e f\r\n".to_vec(), None),
+        // IPv4, as a socket for both families sees it.
+        (b"PROXY TCP6 ::ffff:203.0.113.7 ::1 1 2\r\n".to_vec(), Some("203.0.113.7")),
     ]
 }
 
@@ -253,7 +258,10 @@ fn only_a_load_balancer_may_connect() {
         Ok(count) => assert_eq!(count, 0, "an answer to a stranger"),
         Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
     }
-    assert_eq!(program.line(), format!("refused: {own} is no load balancer of ours"));
+    assert_eq!(
+        program.line(),
+        format!("refused: {own} is not one of our load balancers")
+    );
 }
 
 #[test]
