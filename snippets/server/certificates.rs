@@ -28,7 +28,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{
-    ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier,
+    ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
+    WebPkiClientVerifier,
 };
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, ServerConnection};
@@ -93,6 +94,8 @@ pub fn tls_config(files: &Files) -> Result<ServerConfig, Error> {
         .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(ByName(keys)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // A resumed session would not check the certificate of the client again.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
 }
 // ANCHOR_END: config
