@@ -4,6 +4,8 @@
 
 use std::convert::Infallible;
 use std::env;
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -28,7 +30,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{
-    ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier,
+    ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
+    WebPkiClientVerifier,
 };
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, ServerConnection};
@@ -93,6 +96,8 @@ pub fn tls_config(files: &Files) -> Result<ServerConfig, Error> {
         .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(ByName(keys)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // A resumed session would not check the certificate of the client again.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
 }
 // ANCHOR_END: config
@@ -184,7 +189,7 @@ pub async fn renew_often(
     loop {
         sleep(CHECK).await;
         if let Some(line) = renew(&folder, &mut known, &configs).await {
-            eprintln!("certificates: {line}");
+            log(format_args!("certificates: {line}"));
         }
     }
 }
@@ -270,6 +275,11 @@ where
     Ok(conn.await?)
 }
 
+/// Writes a line to the log. `eprintln!` panics when that fails.
+fn log(line: impl Display) {
+    writeln!(io::stderr(), "{line}").ok();
+}
+
 pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
     match error.source() {
         Some(source) => format!("{error}: {}", report(source)),
@@ -297,7 +307,7 @@ async fn main() -> Result<(), Error> {
         let stream = match listener.accept().await {
             Ok((stream, _peer)) => stream,
             Err(error) => {
-                eprintln!("accept failed: {error}");
+                log(format_args!("accept failed: {error}"));
                 sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -305,7 +315,7 @@ async fn main() -> Result<(), Error> {
         let config = config.borrow().clone();
         tokio::spawn(async move {
             if let Err(error) = serve(stream, config).await {
-                eprintln!("connection failed: {}", report(&*error));
+                log(format_args!("connection failed: {}", report(&*error)));
             }
             drop(place);
         });

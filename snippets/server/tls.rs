@@ -3,6 +3,8 @@
 
 use std::convert::Infallible;
 use std::env;
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -188,7 +190,7 @@ async fn accept_plain(listener: TcpListener, port: u16) -> Result<(), AcquireErr
         let (stream, place) = accept(&listener, &places).await?;
         tokio::spawn(async move {
             if let Err(error) = serve_redirect(stream, port).await {
-                eprintln!("redirect failed: {}", report(&error));
+                log(format_args!("redirect failed: {}", report(&error)));
             }
             drop(place);
         });
@@ -206,11 +208,16 @@ async fn accept(
         match listener.accept().await {
             Ok((stream, _peer)) => return Ok((stream, place)),
             Err(error) => {
-                eprintln!("accept failed: {error}");
+                log(format_args!("accept failed: {error}"));
                 sleep(Duration::from_millis(100)).await;
             }
         }
     }
+}
+
+/// Writes a line to the log. `eprintln!` panics when that fails.
+fn log(line: impl Display) {
+    writeln!(io::stderr(), "{line}").ok();
 }
 
 pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
@@ -243,7 +250,7 @@ async fn main() -> Result<(), Error> {
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
             if let Err(error) = serve(stream, acceptor).await {
-                eprintln!("connection failed: {}", report(&*error));
+                log(format_args!("connection failed: {}", report(&*error)));
             }
             drop(place);
         });

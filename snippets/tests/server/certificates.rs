@@ -18,8 +18,10 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{
-    ClientConfig, HandshakeKind, RootCertStore, ServerConfig,
+    self, ClientConfig, HandshakeKind, RootCertStore, ServerConfig,
+    SupportedProtocolVersion,
 };
 
 use crate::server::limits::end;
@@ -90,10 +92,19 @@ impl Server {
 
 /// A client with the certificate in these files.
 fn client_with(folder: &TempDir, versions: &[&str], name: &str) -> ClientConfig {
+    client_of(folder, versions, name, rustls::ALL_VERSIONS)
+}
+
+fn client_of(
+    folder: &TempDir,
+    versions: &[&str],
+    name: &str,
+    tls: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
     let file = |what: &str| folder.path().join(format!("{name}-{what}.pem"));
     let cert = CertificateDer::from_pem_file(file("cert")).unwrap();
     let key = PrivateKeyDer::from_pem_file(file("key")).unwrap();
-    let mut config = ClientConfig::builder()
+    let mut config = ClientConfig::builder_with_protocol_versions(tls)
         .with_root_certificates(roots(folder))
         .with_client_auth_cert(vec![cert], key)
         .unwrap();
@@ -246,11 +257,6 @@ async fn the_name_of_the_client_reaches_the_handler() {
         let stream = server.connect(config.clone(), "localhost").await.unwrap();
         let (status, _, text) = ask(stream).await;
         assert_eq!((status, text.as_str()), (200, "Hello, alice!\n"), "{version}");
-        // It is also known in the connections that resume the session.
-        let stream = server.connect(config, "localhost").await.unwrap();
-        let kind = stream.get_ref().1.handshake_kind();
-        assert_eq!(kind, Some(HandshakeKind::Resumed));
-        assert_eq!(ask(stream).await.2, "Hello, alice!\n");
 
         let config = client(&server.folder, &[version]);
         let stream = server.connect(config, "localhost").await.unwrap();
@@ -258,13 +264,33 @@ async fn the_name_of_the_client_reaches_the_handler() {
     }
 }
 
+/// A session that is resumed keeps the certificate of the client, and nothing checks whether it
+/// has expired since. So the client must show it again, with each version of TLS.
 #[tokio::test]
-async fn sessions_from_before_a_change_are_not_resumed() {
+async fn sessions_are_not_resumed() {
+    let server = Server::new().await;
+    for version in [&TLS12, &TLS13] {
+        let config = client_of(&server.folder, &["h2"], "client", &[version]);
+        for _ in 0..3 {
+            let stream = server.connect(config.clone(), "localhost").await.unwrap();
+            let kind = stream.get_ref().1.handshake_kind();
+            assert_eq!(
+                kind,
+                Some(HandshakeKind::Full),
+                "{version:?}: a resumed session does not check the client again"
+            );
+            // Tickets come with the answer.
+            assert_eq!(ask(stream).await.2, "Hello, alice!\n");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_new_ca_for_clients_refuses_those_of_the_old_one() {
     let mut server = Server::new().await;
     let config = client_with(&server.folder, &["h2"], "client");
     let stream = server.connect(config.clone(), "localhost").await.unwrap();
     ask(stream).await;
-    // Clients need another CA from now on.
     let other = folder();
     server.replace("ca.pem", &other);
     server.renew().await.unwrap();

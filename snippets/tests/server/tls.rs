@@ -176,7 +176,8 @@ pub async fn in_time<T>(test: impl Future<Output = T>) -> T {
 #[test]
 fn keys_are_for_their_owner_alone_and_nothing_is_replaced() {
     let folder = folder();
-    let mode = tls().number("Only its owner can read a file with a key (mode {})");
+    let mode =
+        tls().number("On Unix, only its owner can read a file with a key (mode {})");
     for entry in fs::read_dir(&folder).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
@@ -291,7 +292,7 @@ async fn clients_over_the_cap_wait_for_a_place() {
         let over = connect(stream, client(&folder, &[]), "localhost");
         let mut over = std::pin::pin!(over);
         // Without the cap its handshake ends well before that.
-        let waits = timeout(Duration::from_millis(300), over.as_mut()).await;
+        let waits = timeout(Duration::from_secs(1), over.as_mut()).await;
         assert!(waits.is_err(), "there is no cap");
         silent.pop();
         assert_eq!(ask(over.await.unwrap()).await.0, 200);
@@ -319,6 +320,55 @@ fn running_out_of_descriptors_is_survived() {
     let (_, lines) = program.wait();
     let count = lines.iter().filter(|line| *line == failed).count();
     assert!(count <= most, "accept failed {count} times, so there is no pause");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_does_not_end_the_server() {
+    let folder = folder();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 20; exec \"$0\" \"$@\" 2>/dev/full"]);
+    command.arg(harness::cargo::program("tls")).current_dir(&folder);
+    let program = Program::listen(command);
+    let connections: Vec<Connection> = (0..30).map(|_| program.connect()).collect();
+    thread::sleep(Duration::from_millis(300));
+    drop(connections);
+    let answer = curl(&program, &folder, &[]);
+    assert_eq!(
+        answer, "Hello over HTTP/2.0!\n",
+        "a line of the log ended the server"
+    );
+}
+
+#[test]
+fn curl_does_not_know_the_ca() {
+    let (program, folder) = start();
+    let answer = curl(&program, &folder, &["--cacert", "example-cert.pem"]);
+    let text = "SSL certificate problem: unable to get local issuer certificate";
+    assert!(answer.contains(text), "{answer}");
+}
+
+/// What `handle` avoids: the body of an answer to `HEAD` over HTTP/2.
+#[tokio::test]
+async fn a_body_in_the_answer_to_head_breaks_http2() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let hello = hyper::service::service_fn(async |_| {
+            let body = http_body_util::Full::new(Bytes::from_static(b"hello"));
+            Ok::<_, std::convert::Infallible>(hyper::Response::new(body))
+        });
+        hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(stream), hello)
+            .await
+            .ok();
+    });
+    let mut curl = tokio::process::Command::new("curl");
+    curl.args(["-q", "--noproxy", "*", "-sS", "--head", "--http2-prior-knowledge"]);
+    let output = in_time(curl.arg(url).output()).await.unwrap();
+    let printed = String::from_utf8(output.stderr).unwrap();
+    let text = "HTTP/2 stream 1 was not closed cleanly: PROTOCOL_ERROR";
+    assert!(printed.contains(text), "{printed}");
 }
 
 /// What curl prints.
@@ -439,6 +489,22 @@ async fn what_clients_leave_in_the_log() {
         assert_eq!(
             program.line(),
             "connection failed: received fatal alert: UnknownCA"
+        );
+        // A client with suites for certificates with RSA keys only.
+        let mut provider = rustls::crypto::ring::default_provider();
+        provider.cipher_suites.retain(|suite| {
+            format!("{:?}", suite.suite()).starts_with("TLS_ECDHE_RSA")
+        });
+        let old = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&TLS12])
+            .unwrap()
+            .with_root_certificates(roots(&folder))
+            .with_no_client_auth();
+        let stream = TcpStream::connect(program.address).await.unwrap();
+        connect(stream, old, "localhost").await.unwrap_err();
+        assert_eq!(
+            program.line(),
+            "connection failed: peer is incompatible: NoCipherSuitesInCommon"
         );
         // A port scan.
         drop(program.connect());
@@ -667,6 +733,30 @@ async fn an_http2_client_that_is_gone_after_its_request_is_found() {
     client.write_all(&begun.concat()).await.unwrap();
     let gone = "http2 error: keep-alive timed out: operation timed out";
     assert_eq!(end(conn).await, error(ping(), gone));
+}
+
+/// The hole that the page admits. If this fails because the connection ends: say so there.
+#[tokio::test(start_paused = true)]
+async fn an_http2_client_that_reads_nothing_keeps_its_place() {
+    tls().says("sends PINGs and reads nothing keeps its place");
+    let folder = folder();
+    let (client, conn) = begin(&folder);
+    let config = self::client(&folder, &["h2"]);
+    let mut client = connect(client, config, "localhost").await.unwrap();
+    let begun = [
+        PREFACE.as_bytes(),
+        &frame(SETTINGS, 0, 0, &[]),
+        &frame(HEADERS, END_HEADERS_AND_STREAM, 1, b"\x82\x86\x84\x41\x01x"),
+    ];
+    client.write_all(&begun.concat()).await.unwrap();
+    let pings = frame(6, 0, 0, b"12345678").repeat(500);
+    let full = async { while client.write_all(&pings).await.is_ok() {} };
+    timeout(Duration::from_secs(1), full).await.expect_err("the answers fill up");
+    sleep(Duration::from_secs(100 * ping())).await;
+    assert!(!conn.is_finished(), "it is closed after all");
+    // It is over when the client reads.
+    while let Ok(1..) = client.read(&mut [0; 4096]).await {}
+    assert!(end(conn).await.1.is_err());
 }
 
 #[tokio::test(start_paused = true)]
