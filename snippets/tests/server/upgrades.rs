@@ -510,28 +510,28 @@ async fn rest(mut io: impl AsyncRead + AsyncWrite + Unpin) -> Vec<u8> {
 async fn the_stream_alone_lacks_what_was_read_already() {
     type Io = TokioIo<DuplexStream>;
     let whole = async |upgraded| rest(TokioIo::new(upgraded)).await;
-    assert_eq!(taken(false, move |u| whole(u)).await, "early late");
-    assert_eq!(taken(true, move |u| whole(u)).await, "early late");
+    assert_eq!(taken(false, whole).await, "early late");
+    assert_eq!(taken(true, whole).await, "early late");
     let lost = async |upgraded: hyper::upgrade::Upgraded| {
         rest(upgraded.downcast::<Io>().unwrap().io.into_inner()).await
     };
-    assert_eq!(taken(false, move |u| lost(u)).await, "late");
+    assert_eq!(taken(false, lost).await, "late");
     let kept = async |upgraded: hyper::upgrade::Upgraded| {
         let parts = upgraded.downcast::<Io>().unwrap();
         [parts.read_buf.to_vec(), rest(parts.io.into_inner()).await].concat()
     };
-    assert_eq!(taken(false, move |u| kept(u)).await, "early late");
+    assert_eq!(taken(false, kept).await, "early late");
     // auto wraps the stream once more.
     let other = async |upgraded: hyper::upgrade::Upgraded| {
         assert!(upgraded.downcast::<Io>().is_err());
         vec![]
     };
-    assert_eq!(taken(true, move |u| other(u)).await, "");
+    assert_eq!(taken(true, other).await, "");
     let kept = async |upgraded| {
         let parts = auto::upgrade::downcast::<Io>(upgraded).unwrap();
         [parts.read_buf.to_vec(), rest(parts.io.into_inner()).await].concat()
     };
-    assert_eq!(taken(true, move |u| kept(u)).await, "early late");
+    assert_eq!(taken(true, kept).await, "early late");
 }
 
 // The client.

@@ -520,7 +520,7 @@ async fn a_close_is_answered() {
     }
     for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65_535] {
         let replies = replies(&[frame(FIN | CLOSE, close(code, "bye"))]).await;
-        assert_eq!(replies, [protocol.clone()], "{code}");
+        assert_eq!(replies, std::slice::from_ref(&protocol), "{code}");
     }
     // Without a code, and with frames after it.
     for late in [vec![], frame(FIN | TEXT, "late"), frame(FIN | PING, "late")] {
