@@ -8,6 +8,9 @@ use std::{env, fs};
 /// The steps of Zero Downtime: the names of their anchors.
 const STEPS: [&str; 5] =
     ["header", "lame_duck", "backlog", "no_handshakes", "linger"];
+/// And those over TLS.
+const TLS_STEPS: [&str; 5] =
+    ["header", "lame_duck", "under_way", "no_handshakes", "linger"];
 
 fn main() {
     let snippets =
@@ -23,6 +26,7 @@ fn main() {
     };
 
     write("graceful_shutdown.rs", program("graceful_shutdown.rs").lines().collect());
+    write("proxy.rs", program("proxy.rs").lines().collect());
     let files = program("files.rs");
     write("files.rs", files.lines().collect());
     for (name, old, new) in [
@@ -37,9 +41,7 @@ fn main() {
             "Ok::<_, io::Error>(answer(&root, &head))",
         ),
     ] {
-        let changed = files.replace(old, new);
-        assert_ne!(changed, files, "files.rs has no `{old}`");
-        write(name, changed.lines().collect());
+        write(name, replaced(&files, old, new).lines().collect());
     }
     let websocket = program("websocket.rs");
     write("websocket.rs", websocket.lines().collect());
@@ -49,27 +51,64 @@ fn main() {
     let whole = program("zero_downtime.rs");
     write("zero_downtime.rs", whole.lines().collect());
     for step in STEPS {
-        let (start, end) = (format!("ANCHOR: {step}"), format!("ANCHOR_END: {step}"));
-        let mut inside = false;
-        let mut removed = 0;
-        let mut lines = Vec::new();
-        for line in whole.lines() {
-            if line.trim_start().strip_prefix("// ") == Some(&start) {
-                inside = true;
-            }
-            if inside {
-                removed += 1;
-            } else {
-                lines.push(line);
-            }
-            if line.trim_start().strip_prefix("// ") == Some(&end) {
-                inside = false;
-            }
-        }
-        assert!(
-            removed > 2 && !inside,
-            "zero_downtime.rs has no step `{step}` between anchors"
-        );
-        write(&format!("without_{step}.rs"), lines);
+        write(&format!("without_{step}.rs"), without(&whole, step));
     }
+
+    // The load in the clear needs a server that knows the version without TLS.
+    let start = "    stage: watch::Receiver<Stage>,\n) -> Result<()> {\n";
+    let whole = replaced(
+        &program("zero_downtime_tls.rs"),
+        start,
+        &format!("{start}{IN_THE_CLEAR}"),
+    );
+    write("zero_downtime_tls.rs", whole.lines().collect());
+    for step in TLS_STEPS {
+        write(&format!("tls_without_{step}.rs"), without(&whole, step));
+    }
+    let early =
+        replaced(&whole, "*stage == Stage::Closed", "*stage > Stage::Serving");
+    write("tls_early_goaway.rs", early.lines().collect());
+}
+
+const IN_THE_CLEAR: &str = "
+    if env::var_os(\"CLEAR\").is_some() {
+        let mut stream = stream;
+        let result = serve_http2(TokioIo::new(&mut stream), stage).await;
+        let until_gone = async {
+            stream.shutdown().await?;
+            while stream.read(&mut [0; 4096]).await? > 0 {}
+            io::Result::Ok(())
+        };
+        timeout(CLOSING, until_gone).await.ok();
+        return Ok(result?);
+    }
+";
+
+/// A program with other text in one place.
+fn replaced(program: &str, old: &str, new: &str) -> String {
+    assert_eq!(program.matches(old).count(), 1, "one place with `{old}`");
+    program.replace(old, new)
+}
+
+/// The lines of a program without those of a step.
+fn without<'a>(whole: &'a str, step: &str) -> Vec<&'a str> {
+    let (start, end) = (format!("ANCHOR: {step}"), format!("ANCHOR_END: {step}"));
+    let mut inside = false;
+    let mut removed = 0;
+    let mut lines = Vec::new();
+    for line in whole.lines() {
+        if line.trim_start().strip_prefix("// ") == Some(&start) {
+            inside = true;
+        }
+        if inside {
+            removed += 1;
+        } else {
+            lines.push(line);
+        }
+        if line.trim_start().strip_prefix("// ") == Some(&end) {
+            inside = false;
+        }
+    }
+    assert!(removed > 2 && !inside, "no step `{step}` between anchors");
+    lines
 }

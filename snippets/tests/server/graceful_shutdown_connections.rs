@@ -428,7 +428,7 @@ async fn tls_client(
 }
 
 /// A client that trusts every server, as `curl --insecure` does.
-fn insecure() -> ClientConfig {
+pub fn insecure() -> ClientConfig {
     ClientConfig::builder()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Insecure))

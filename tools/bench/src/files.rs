@@ -137,7 +137,7 @@ fn rate(address: SocketAddr, case: &Case) -> f64 {
 }
 
 /// Asks for a file and reads it to its end.
-fn get(stream: &mut TcpStream, size: usize) {
+pub fn get(stream: &mut TcpStream, size: usize) {
     let request = format!("GET /{size} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut buffer = [0; 128 * 1024];

@@ -7,13 +7,10 @@
 //!
 //!     cargo run --release --manifest-path tools/bench/Cargo.toml -- [--runs N] [--storm] [NAME...]
 //!
-//! How fast files are sent is another matter, see src/files.rs:
+//! A first argument `files`, `proxy`, `sockets`, `tls` or `websocket` measures something else, see the
+//! module of that name:
 //!
 //!     cargo run --release --manifest-path tools/bench/Cargo.toml -- files [--runs N]
-//!
-//! And so are WebSockets, see src/websocket.rs:
-//!
-//!     cargo run --release --manifest-path tools/bench/Cargo.toml -- websocket [--runs N]
 //!
 //! With `--write` the table and the plot go to tools/bench/results, from where the book takes them.
 //! `--storm` has 200 clients that connect for each request, not 8.
@@ -21,7 +18,11 @@
 mod client;
 mod files;
 mod plot;
+mod proxy;
 mod server;
+mod smuggling;
+mod sockets;
+mod tls;
 mod websocket;
 
 use std::collections::BTreeMap;
@@ -101,8 +102,7 @@ fn main() {
     let mut runs = 10;
     let mut load = LOAD;
     let mut write = false;
-    let mut files = false;
-    let mut websocket = false;
+    let mut other: Option<fn(usize, bool)> = None;
     let mut names = Vec::new();
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -113,17 +113,17 @@ fn main() {
             }
             "--storm" => load = STORM,
             "--write" => write = true,
-            "files" => files = true,
-            "websocket" => websocket = true,
+            "files" => other = Some(files::measure),
+            "proxy" => other = Some(proxy::measure),
+            "sockets" => other = Some(sockets::measure),
+            "tls" => other = Some(tls::measure),
+            "websocket" => other = Some(websocket::measure),
             name if ROWS.iter().any(|row| row.name == name) => names.push(argument),
-            other => usage(&format!("there is no server and no option `{other}`")),
+            word => usage(&format!("there is no server and no option `{word}`")),
         }
     }
-    if files {
-        return files::measure(runs, write);
-    }
-    if websocket {
-        return websocket::measure(runs, write);
+    if let Some(measure) = other {
+        return measure(runs, write);
     }
     // The storm is about the last moments of one server.
     let rows = ROWS

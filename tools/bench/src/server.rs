@@ -143,7 +143,8 @@ pub fn listen(command: &mut Command) -> (Child, SocketAddr) {
         command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = lines.next().expect("a server says where it listens").unwrap();
-    let address = line.strip_prefix("listening on http://").unwrap().parse().unwrap();
+    let (_, address) = line.split_once("://").unwrap();
+    let address = address.parse().unwrap();
     // Whatever else it prints must not fill the pipe.
     thread::spawn(move || lines.for_each(drop));
     (child, address)

@@ -3,9 +3,12 @@
 //!
 //! A page is written for `127.0.0.1:3000`; here its programs listen on a free port, and the
 //! addresses are exchanged in what is typed and in what is printed. The values of the headers that
-//! say when may differ: `date`, and of a file `last-modified` and `etag`. `SNAPSHOTS=overwrite cargo test transcripts` writes into
+//! say when may differ: `date`, and of a file `last-modified` and `etag`. Programs and commands run in a new
+//! folder of the page, which holds the LICENSE of the book alone: what they write stays there. `SNAPSHOTS=overwrite cargo test transcripts` writes into
 //! the pages what the programs print today.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
@@ -32,7 +35,12 @@ pub fn transcript(page: &str) {
 
 /// Executes a page, and compares it with itself as it should be.
 fn execute(page: &Page) {
+    let folder = root().join("target/tmp/transcripts").join(page.name());
+    fs::remove_dir_all(&folder).ok();
+    fs::create_dir_all(&folder).unwrap();
+    fs::copy(root().join("LICENSE"), folder.join("LICENSE")).unwrap();
     let mut terminal = Terminal::default();
+    terminal.folder = folder;
     // The lines that the page shows: where, how many, and what they should be.
     let mut printed: Vec<(usize, usize, Vec<String>)> = Vec::new();
     let mut background = Vec::new();
@@ -85,6 +93,7 @@ enum Begun {
 /// The reader's two terminals: the program runs in the one, commands are typed in the other.
 #[derive(Default)]
 struct Terminal {
+    folder: PathBuf,
     program: Option<(Child, Receiver<String>)>,
     address: String,
     status: Option<i32>,
@@ -133,6 +142,7 @@ impl Terminal {
         command.args(
             arguments.iter().map(|argument| argument.replace(ADDRESS, "127.0.0.1:0")),
         );
+        command.current_dir(&self.folder);
         self.program = Some(spawn(command));
     }
 
@@ -211,7 +221,7 @@ impl Terminal {
             1,
         );
         let mut shell = Command::new("sh");
-        shell.args(["-c", &command]).stdin(Stdio::null());
+        shell.args(["-c", &command]).stdin(Stdio::null()).current_dir(&self.folder);
         spawn(shell)
     }
 
