@@ -124,6 +124,36 @@ async fn a_request_without_the_upgrade_gets_426_and_keeps_its_connection() {
             assert!(head.contains("\r\nupgrade: shout\r\n"), "{head}");
         }
     }
+    // HTTP/1.0 has no upgrades.
+    let mut client = start();
+    let request = REQUEST.replace("HTTP/1.1", "HTTP/1.0");
+    client.write_all(request.as_bytes()).await.unwrap();
+    let head = read_head(&mut client).await;
+    assert!(head.starts_with("HTTP/1.0 426 Upgrade Required\r\n"), "{head}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_with_a_body_is_refused() {
+    for (length, body, status) in [
+        ("content-length: 0", "", "101 Switching Protocols"),
+        ("content-length: 6", "hello\n", "426 Upgrade Required"),
+        ("transfer-encoding: chunked", "0\r\n\r\n", "426 Upgrade Required"),
+    ] {
+        let request = REQUEST.replace("host: x", &format!("host: x\r\n{length}"));
+        // The body may come with the head, or later.
+        for [first, second] in [[&*request, body], [&(request.clone() + body), ""]] {
+            let mut client = start();
+            client.write_all(first.as_bytes()).await.unwrap();
+            let head = read_head(&mut client).await;
+            assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{head}");
+            // The server may have closed the connection.
+            client.write_all(second.as_bytes()).await.ok();
+            client.shutdown().await.ok();
+            let answer = rest(client).await;
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(!answer.contains("HELLO"), "the body was read as lines");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -182,6 +212,25 @@ fn report(error: &(dyn Error + 'static)) -> String {
         Some(source) => format!("{error}: {}", report(source)),
         None => error.to_string(),
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connect_is_an_upgrade_after_any_2xx_and_in_http_1_0_too() {
+    for (version, status) in [("1.1", 200), ("1.1", 204), ("1.0", 200)] {
+        let note = Note::default();
+        let (mut client, _conn) = serve(&note, status, true);
+        let request = format!("CONNECT x:80 HTTP/{version}\r\nhost: x:80\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        read_head(&mut client).await;
+        assert_eq!(note.wait().await, Ok(()), "HTTP/{version}, {status}");
+    }
+    let note = Note::default();
+    let (mut client, conn) = serve(&note, 403, true);
+    client.write_all(b"CONNECT x:80 HTTP/1.1\r\nhost: x:80\r\n\r\n").await.unwrap();
+    read_head(&mut client).await;
+    sleep(HOUR).await;
+    assert_eq!(note.get(), None, "refused");
+    drop(conn);
 }
 
 /// Notes what `on` resolves with.
