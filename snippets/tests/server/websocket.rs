@@ -877,7 +877,7 @@ async fn each_websocket_is_a_stream_of_its_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn over_http2_too_a_client_that_does_not_read_is_dropped() {
-    let mut client = narrow().await;
+    let mut client = narrow(start()).await;
     let response = in_time(client.send_request(extended("websocket"))).await.unwrap();
     let mut socket = accepted(response).await;
     let message = Message::binary(vec![0; max_message()]);
@@ -896,10 +896,10 @@ async fn over_http2_too_a_client_that_does_not_read_is_dropped() {
 }
 
 /// A client over HTTP/2 that opens a small window for each WebSocket.
-async fn narrow() -> Client {
+async fn narrow(stream: DuplexStream) -> Client {
     let (client, conn) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(1024)
-        .handshake(TokioIo::new(start()))
+        .handshake(TokioIo::new(stream))
         .await
         .unwrap();
     tokio::spawn(conn);
@@ -908,7 +908,7 @@ async fn narrow() -> Client {
 
 #[tokio::test(start_paused = true)]
 async fn over_http2_clients_that_do_not_read_leave_room_for_the_others() {
-    let mut client = narrow().await;
+    let mut client = narrow(start()).await;
     for _ in 1..program::MAX_STREAMS {
         let response = in_time(client.send_request(extended("websocket"))).await;
         let mut stalled = accepted(response.unwrap()).await;
@@ -931,26 +931,30 @@ async fn over_http2_clients_that_do_not_read_leave_room_for_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn over_http2_small_messages_that_nobody_reads_end_the_connection() {
-    let mut client = narrow().await;
+    let (near, far) = duplex(64 * 1024);
+    let slot = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    let server = tokio::spawn(async {
+        let end = program::serve(far, Arc::new(slot)).await;
+        end.map_err(|error| format!("{error:?}"))
+    });
+    let mut client = narrow(near).await;
     let mut sockets = Vec::new();
     for _ in 0..2 {
         let response = in_time(client.send_request(extended("websocket"))).await;
         sockets.push(accepted(response.unwrap()).await);
     }
     let [mut stalled, mut other] = <[_; 2]>::try_from(sockets).unwrap();
-    let error = loop {
+    loop {
         let sent = stalled.send("hello".into());
         let sent = timeout(Duration::from_secs(1), sent).await;
-        if let Err(error) = sent.expect("before the window is full") {
-            break error;
+        if sent.expect("the connection ends before the window is full").is_err() {
+            break;
         }
         tokio::task::yield_now().await;
-    };
-    let end = in_time(other.next()).await.unwrap().unwrap_err();
-    for error in [error, end] {
-        let error = format!("{error:?}");
-        assert!(error.contains("ENHANCE_YOUR_CALM"), "{error}");
     }
+    in_time(other.next()).await.unwrap().unwrap_err();
+    let end = in_time(server).await.unwrap().unwrap_err();
+    assert!(end.contains("ENHANCE_YOUR_CALM"), "{end}");
 }
 
 #[tokio::test(start_paused = true)]
