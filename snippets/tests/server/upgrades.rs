@@ -3,8 +3,11 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
@@ -73,6 +76,33 @@ fn the_client_says_when_there_is_no_upgrade() {
     let (output, success) = run_client(&program.address.to_string(), &["hello"]);
     assert!(output.contains("no upgrade, but 200 OK"), "{output}");
     assert!(!success);
+}
+
+#[test]
+fn the_client_checks_both_headers_without_regard_to_case() {
+    for (head, expected) in [
+        ("connection: x, Upgrade\r\nupgrade: Shout", "HELLO\n"),
+        ("upgrade: shout", "no upgrade, but 101"),
+        ("connection: upgrade\r\nupgrade: whisper", "no upgrade, but 101"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_read_timeout(Some(LIMIT)).unwrap();
+            let mut request = [0; 4096];
+            assert!(stream.read(&mut request).unwrap() > 0);
+            let head = format!("HTTP/1.1 101 Switching Protocols\r\n{head}\r\n\r\n");
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(b"HELLO\n").unwrap();
+            // Until the client is gone.
+            std::io::copy(&mut stream, &mut std::io::sink()).ok();
+        });
+        let (output, success) = run_client(&address, &["hello"]);
+        server.join().unwrap();
+        assert!(output.contains(expected), "{head}: {output}");
+        assert_eq!(success, expected == "HELLO\n");
+    }
 }
 
 #[test]
