@@ -926,7 +926,10 @@ async fn over_http2_clients_that_do_not_read_leave_room_for_the_others() {
         socket.next().await.unwrap().unwrap()
     };
     let reply = timeout(second, reply).await;
-    assert_eq!(reply.expect("its window is its own"), Message::text("hello"));
+    assert_eq!(
+        reply.expect("the others have not used up the window of the connection"),
+        Message::text("hello")
+    );
 }
 
 #[tokio::test(start_paused = true)]
