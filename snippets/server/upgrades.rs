@@ -8,11 +8,11 @@ use std::io;
 use std::time::Duration;
 
 use http_body_util::Empty;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{
     AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader,
@@ -57,8 +57,10 @@ async fn handle(
 // ANCHOR_END: handle
 
 // ANCHOR: is_upgrade
-fn is_upgrade<B>(request: &Request<B>) -> bool {
+fn is_upgrade<B: Body>(request: &Request<B>) -> bool {
     request.method() == Method::GET
+        && request.version() == Version::HTTP_11
+        && request.body().is_end_stream()
         && has(request.headers(), CONNECTION, "upgrade")
         && has(request.headers(), UPGRADE, "shout")
 }

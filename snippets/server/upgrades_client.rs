@@ -9,7 +9,7 @@ use std::time::Duration;
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, HOST, UPGRADE};
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -38,15 +38,23 @@ async fn connect(address: &str) -> Result<TokioIo<Upgraded>, Box<dyn Error>> {
         .header(UPGRADE, "shout")
         .body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;
-    let protocol = response.headers().get(UPGRADE);
     if response.status() != StatusCode::SWITCHING_PROTOCOLS
-        || protocol.is_none_or(|protocol| protocol != "shout")
+        || !has(response.headers(), CONNECTION, "upgrade")
+        || !has(response.headers(), UPGRADE, "shout")
     {
         return Err(format!("no upgrade, but {}", response.status()).into());
     }
     Ok(TokioIo::new(hyper::upgrade::on(response).await?))
 }
 // ANCHOR_END: connect
+
+/// Whether a header, which is a list, has this element.
+fn has(headers: &HeaderMap, name: HeaderName, element: &str) -> bool {
+    let lists = headers.get_all(name).iter().filter_map(|list| list.to_str().ok());
+    lists
+        .flat_map(|list| list.split(','))
+        .any(|token| token.trim().eq_ignore_ascii_case(element))
+}
 
 // ANCHOR: main
 #[tokio::main]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::ext::Protocol;
 use hyper::header::{
     ALLOW, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
@@ -36,6 +36,8 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 pub const MAX_CONNECTIONS: usize = 256;
 /// HTTP/2: WebSockets and requests at a time on one connection.
 pub const MAX_STREAMS: u32 = 20;
+/// HTTP/2: how much each may send ahead of what the server has read.
+const STREAM_WINDOW: u32 = 64 * 1024;
 /// From the connect to the head of the first request; HTTP/1: for each head.
 pub const FIRST_REQUEST: Duration = Duration::from_secs(10);
 pub const HEAD: Duration = Duration::from_secs(5);
@@ -45,7 +47,7 @@ pub const MAX_MESSAGE: usize = 64 * 1024;
 /// A ping after this much silence, and the time for the answer.
 pub const PING_AFTER: Duration = Duration::from_secs(20);
 pub const PING_ANSWER: Duration = Duration::from_secs(10);
-/// How long a client may take to receive a message.
+/// How long a message may wait for room in the buffers before the client.
 pub const SEND: Duration = Duration::from_secs(10);
 /// How long a client may take to end the connection after the last frame.
 pub const LINGER: Duration = Duration::from_secs(2);
@@ -61,14 +63,14 @@ pub fn config() -> WebSocketConfig {
 // ANCHOR_END: limits
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
-type Body = Full<Bytes>;
+type Text = Full<Bytes>;
 
 // ANCHOR: slot
 /// A place among `MAX_CONNECTIONS`, free again when the last clone is dropped.
 type Slot = Arc<OwnedSemaphorePermit>;
 // ANCHOR_END: slot
 
-fn answer(request: Request<Incoming>, slot: Slot) -> Response<Body> {
+fn answer(request: Request<Incoming>, slot: Slot) -> Response<Text> {
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/") => text(StatusCode::OK, "the WebSocket is at /ws\n"),
         (&Method::GET | &Method::CONNECT, "/ws") => websocket(request, slot),
@@ -80,24 +82,24 @@ fn answer(request: Request<Incoming>, slot: Slot) -> Response<Body> {
     }
 }
 
-fn text(status: StatusCode, text: &'static str) -> Response<Body> {
+fn text(status: StatusCode, text: &'static str) -> Response<Text> {
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
     response
 }
 
 fn with(
-    mut response: Response<Body>,
+    mut response: Response<Text>,
     name: HeaderName,
     value: &'static str,
-) -> Response<Body> {
+) -> Response<Text> {
     response.headers_mut().insert(name, HeaderValue::from_static(value));
     response
 }
 
 // ANCHOR: websocket
 /// Accepts a handshake, and leaves the connection to a task.
-fn websocket(mut request: Request<Incoming>, slot: Slot) -> Response<Body> {
+fn websocket(mut request: Request<Incoming>, slot: Slot) -> Response<Text> {
     let response = match handshake(&request) {
         Ok(accepted) => accepted,
         Err(why) => return refuse(why, request.version()),
@@ -127,7 +129,7 @@ enum Refusal {
     Key,
 }
 
-fn handshake<B>(request: &Request<B>) -> Result<Response<Body>, Refusal> {
+fn handshake<B: Body>(request: &Request<B>) -> Result<Response<Text>, Refusal> {
     let headers = request.headers();
     if !is_upgrade(request) && !is_connect(request) {
         return Err(Refusal::NoHandshake);
@@ -146,7 +148,7 @@ fn handshake<B>(request: &Request<B>) -> Result<Response<Body>, Refusal> {
 // ANCHOR_END: handshake
 
 // ANCHOR: refuse
-fn refuse(why: Refusal, version: Version) -> Response<Body> {
+fn refuse(why: Refusal, version: Version) -> Response<Text> {
     let (status, message) = match why {
         Refusal::Origin => (StatusCode::FORBIDDEN, "not from another site\n"),
         Refusal::Key => (StatusCode::BAD_REQUEST, "no host, or no key\n"),
@@ -168,9 +170,10 @@ fn refuse(why: Refusal, version: Version) -> Response<Body> {
 
 // ANCHOR: is_upgrade
 /// HTTP/1.1: RFC 6455, section 4.2.1.
-fn is_upgrade<B>(request: &Request<B>) -> bool {
+fn is_upgrade<B: Body>(request: &Request<B>) -> bool {
     request.method() == Method::GET
         && request.version() == Version::HTTP_11
+        && request.body().is_end_stream()
         && has(request.headers(), CONNECTION, "upgrade")
         && has(request.headers(), UPGRADE, "websocket")
 }
@@ -185,7 +188,7 @@ fn has(headers: &HeaderMap, name: HeaderName, element: &str) -> bool {
 // ANCHOR_END: is_upgrade
 
 // ANCHOR: accept
-fn accept(headers: &HeaderMap) -> Option<Response<Body>> {
+fn accept(headers: &HeaderMap) -> Option<Response<Text>> {
     headers.get(HOST)?;
     let key = headers.get(SEC_WEBSOCKET_KEY)?.as_bytes();
     if !is_key(key) {
@@ -316,6 +319,10 @@ pub fn builder() -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .enable_connect_protocol()
         .max_concurrent_streams(MAX_STREAMS)
+        // Nobody can use up the window of the others.
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(MAX_STREAMS * STREAM_WINDOW)
+        .max_send_buf_size(64 * 1024)
         .keep_alive_interval(PING_AFTER)
         .keep_alive_timeout(PING_ANSWER);
     builder
@@ -331,8 +338,8 @@ where
     let has_begun = begun.clone();
     let service = service_fn(move |request| {
         begun.store(true, Relaxed);
-        let response = answer(request, slot.clone());
-        async { Ok::<_, Infallible>(response) }
+        let slot = slot.clone();
+        async { Ok::<_, Infallible>(answer(request, slot)) }
     });
     let builder = builder();
     let io = TokioIo::new(stream);

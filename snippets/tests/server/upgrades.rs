@@ -3,8 +3,11 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
@@ -76,6 +79,33 @@ fn the_client_says_when_there_is_no_upgrade() {
 }
 
 #[test]
+fn the_client_checks_both_headers_without_regard_to_case() {
+    for (head, expected) in [
+        ("connection: x, Upgrade\r\nupgrade: Shout", "HELLO\n"),
+        ("upgrade: shout", "no upgrade, but 101"),
+        ("connection: upgrade\r\nupgrade: whisper", "no upgrade, but 101"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_read_timeout(Some(LIMIT)).unwrap();
+            let mut request = [0; 4096];
+            assert!(stream.read(&mut request).unwrap() > 0);
+            let head = format!("HTTP/1.1 101 Switching Protocols\r\n{head}\r\n\r\n");
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(b"HELLO\n").unwrap();
+            // Until the client is gone.
+            std::io::copy(&mut stream, &mut std::io::sink()).ok();
+        });
+        let (output, success) = run_client(&address, &["hello"]);
+        server.join().unwrap();
+        assert!(output.contains(expected), "{head}: {output}");
+        assert_eq!(success, expected == "HELLO\n");
+    }
+}
+
+#[test]
 fn the_client_says_when_the_server_closes() {
     let program = Program::start("upgrades");
     let long = "x".repeat(2000);
@@ -124,6 +154,36 @@ async fn a_request_without_the_upgrade_gets_426_and_keeps_its_connection() {
             assert!(head.contains("\r\nupgrade: shout\r\n"), "{head}");
         }
     }
+    // HTTP/1.0 has no upgrades.
+    let mut client = start();
+    let request = REQUEST.replace("HTTP/1.1", "HTTP/1.0");
+    client.write_all(request.as_bytes()).await.unwrap();
+    let head = read_head(&mut client).await;
+    assert!(head.starts_with("HTTP/1.0 426 Upgrade Required\r\n"), "{head}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_with_a_body_is_refused() {
+    for (length, body, status) in [
+        ("content-length: 0", "", "101 Switching Protocols"),
+        ("content-length: 6", "hello\n", "426 Upgrade Required"),
+        ("transfer-encoding: chunked", "0\r\n\r\n", "426 Upgrade Required"),
+    ] {
+        let request = REQUEST.replace("host: x", &format!("host: x\r\n{length}"));
+        // The body may come with the head, or later.
+        for [first, second] in [[&*request, body], [&(request.clone() + body), ""]] {
+            let mut client = start();
+            client.write_all(first.as_bytes()).await.unwrap();
+            let head = read_head(&mut client).await;
+            assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{head}");
+            // The server may have closed the connection.
+            client.write_all(second.as_bytes()).await.ok();
+            client.shutdown().await.ok();
+            let answer = rest(client).await;
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(!answer.contains("HELLO"), "the body was read as lines");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,12 +208,14 @@ async fn the_protocol_has_its_own_limits() {
         read_head(&mut reader).await;
         let start = time::Instant::now();
         let sending = tokio::spawn(async move {
-            while bytes && writer.write_all(b"x").await.is_ok() {
+            for _ in 0..if bytes { 100 } else { 0 } {
+                writer.write_all(b"x").await.ok();
                 sleep(Duration::from_secs(1)).await;
             }
             writer
         });
-        assert_eq!(reader.read(&mut [0]).await.unwrap(), 0);
+        let end = timeout(HOUR, reader.read(&mut [0])).await;
+        assert_eq!(end.expect("the server ends the connection").unwrap(), 0);
         assert_eq!(start.elapsed().as_secs(), seconds);
         sending.await.unwrap();
     }
@@ -163,7 +225,10 @@ async fn the_protocol_has_its_own_limits() {
     writer.write_all(REQUEST.as_bytes()).await.unwrap();
     read_head(&mut reader).await;
     let start = time::Instant::now();
-    while writer.write_all(b"hello\n").await.is_ok() {}
+    let mut lines = 0;
+    while lines < 10_000 && writer.write_all(b"hello\n").await.is_ok() {
+        lines += 1;
+    }
     assert_eq!(start.elapsed().as_secs(), seconds);
 }
 
@@ -177,6 +242,25 @@ fn report(error: &(dyn Error + 'static)) -> String {
         Some(source) => format!("{error}: {}", report(source)),
         None => error.to_string(),
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connect_is_an_upgrade_after_any_2xx_and_in_http_1_0_too() {
+    for (version, status) in [("1.1", 200), ("1.1", 204), ("1.0", 200)] {
+        let note = Note::default();
+        let (mut client, _conn) = serve(&note, status, true);
+        let request = format!("CONNECT x:80 HTTP/{version}\r\nhost: x:80\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        read_head(&mut client).await;
+        assert_eq!(note.wait().await, Ok(()), "HTTP/{version}, {status}");
+    }
+    let note = Note::default();
+    let (mut client, conn) = serve(&note, 403, true);
+    client.write_all(b"CONNECT x:80 HTTP/1.1\r\nhost: x:80\r\n\r\n").await.unwrap();
+    read_head(&mut client).await;
+    sleep(HOUR).await;
+    assert_eq!(note.get(), None, "refused");
+    drop(conn);
 }
 
 /// Notes what `on` resolves with.

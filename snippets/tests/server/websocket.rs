@@ -50,15 +50,16 @@ fn max_message() -> usize {
 }
 
 fn ping_after() -> u64 {
-    websocket().number("has sent nothing for {} seconds gets a ping")
+    websocket().number("has finished no message for {} seconds gets a ping")
 }
 
 fn ping_answer() -> u64 {
-    websocket().number("within another {} seconds, the connection is dropped")
+    websocket().number("arrives within another {} seconds, the connection is dropped")
 }
 
 fn send() -> u64 {
-    websocket().number("takes more than {} seconds to receive a message")
+    websocket()
+        .number("no room for a message within {} seconds, the client is dropped")
 }
 
 fn too_long() -> u16 {
@@ -270,6 +271,17 @@ async fn a_plain_request_gets_426_with_the_protocol() {
     }
     let response = ask(&HANDSHAKE.replace("HTTP/1.1", "HTTP/1.0")).await;
     assert_eq!(response[0], "HTTP/1.0 426 Upgrade Required");
+    // What a body is to others must not become frames.
+    for (length, status) in [
+        ("content-length: 0", "101 Switching Protocols"),
+        ("content-length: 7", "426 Upgrade Required"),
+        ("transfer-encoding: chunked", "426 Upgrade Required"),
+    ] {
+        let request =
+            HANDSHAKE.replace("\nconnection", &format!("\n{length}\nconnection"));
+        let response = ask(&request).await;
+        assert_eq!(response[0], format!("HTTP/1.1 {status}"), "{length}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -552,6 +564,38 @@ async fn a_dead_client_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_sends_one_message_too_slowly_is_dropped() {
+    let (client, talk) = talk(1024);
+    let (_reader, mut writer) = tokio::io::split(client);
+    tokio::spawn(async move {
+        for byte in frame(FIN | BINARY, [0; 1000]) {
+            writer.write_all(&[byte]).await.ok();
+            time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+    let (seconds, result) = end(talk).await;
+    assert_eq!(seconds, ping_after() + ping_answer());
+    assert_eq!(result, Err("no answer to a ping".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_buffers_hold_may_wait() {
+    let (mut client, _talk) = talk(4096);
+    for _ in 0..2 {
+        client.write_all(&frame(FIN | BINARY, [0; 1000])).await.unwrap();
+    }
+    time::sleep(Duration::from_secs(send() + 5)).await;
+    for _ in 0..2 {
+        assert_eq!(
+            read_frame(&mut client).await,
+            Some((FIN | BINARY, vec![0; 1000]))
+        );
+    }
+    client.write_all(&frame(FIN | TEXT, "hello")).await.unwrap();
+    assert_eq!(read_frame(&mut client).await, Some((FIN | TEXT, b"hello".to_vec())));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_answers_pings_stays() {
     let (mut client, talk) = talk(1024);
     let start = time::Instant::now();
@@ -576,7 +620,7 @@ async fn a_client_that_does_not_read_is_dropped() {
         let message = frame(FIN | kind, payload);
         let sending = tokio::spawn(async move {
             let mut sent = 0;
-            while writer.write_all(&message).await.is_ok() {
+            while sent < 1024 * 1024 && writer.write_all(&message).await.is_ok() {
                 sent += message.len();
             }
             sent
@@ -833,12 +877,7 @@ async fn each_websocket_is_a_stream_of_its_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn over_http2_too_a_client_that_does_not_read_is_dropped() {
-    let (mut client, conn) = http2::Builder::new(TokioExecutor::new())
-        .initial_stream_window_size(1024)
-        .handshake(TokioIo::new(start()))
-        .await
-        .unwrap();
-    tokio::spawn(conn);
+    let mut client = narrow(start()).await;
     let response = in_time(client.send_request(extended("websocket"))).await.unwrap();
     let mut socket = accepted(response).await;
     let message = Message::binary(vec![0; max_message()]);
@@ -854,6 +893,90 @@ async fn over_http2_too_a_client_that_does_not_read_is_dropped() {
         read += usize::from(message.is_binary());
     }
     assert!((1..sent).contains(&read), "{read} of {sent} messages came back");
+}
+
+/// A client over HTTP/2 that opens a small window for each WebSocket.
+async fn narrow(stream: DuplexStream) -> Client {
+    let (client, conn) = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(1024)
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(conn);
+    client
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_http2_clients_that_do_not_read_leave_room_for_the_others() {
+    let mut client = narrow(start()).await;
+    for _ in 1..program::MAX_STREAMS {
+        let response = in_time(client.send_request(extended("websocket"))).await;
+        let mut stalled = accepted(response.unwrap()).await;
+        tokio::spawn(async move {
+            let message = Message::binary(vec![0; max_message()]);
+            while stalled.send(message.clone()).await.is_ok() {}
+        });
+    }
+    let response = in_time(client.send_request(extended("websocket"))).await.unwrap();
+    let mut socket = accepted(response).await;
+    let second = Duration::from_secs(1);
+    time::sleep(second).await;
+    let reply = async {
+        socket.send("hello".into()).await.unwrap();
+        socket.next().await.unwrap().unwrap()
+    };
+    let reply = timeout(second, reply).await;
+    assert_eq!(
+        reply.expect("the others have not used up the window of the connection"),
+        Message::text("hello")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_http2_small_messages_that_nobody_reads_end_the_connection() {
+    let (near, far) = duplex(64 * 1024);
+    let slot = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    let server = tokio::spawn(async {
+        let end = program::serve(far, Arc::new(slot)).await;
+        end.map_err(|error| format!("{error:?}"))
+    });
+    let mut client = narrow(near).await;
+    let mut sockets = Vec::new();
+    for _ in 0..2 {
+        let response = in_time(client.send_request(extended("websocket"))).await;
+        sockets.push(accepted(response.unwrap()).await);
+    }
+    let [mut stalled, mut other] = <[_; 2]>::try_from(sockets).unwrap();
+    loop {
+        let sent = stalled.send("hello".into());
+        let sent = timeout(Duration::from_secs(1), sent).await;
+        if sent.expect("the connection ends before the window is full").is_err() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    in_time(other.next()).await.unwrap().unwrap_err();
+    let end = in_time(server).await.unwrap().unwrap_err();
+    assert!(end.contains("ENHANCE_YOUR_CALM"), "{end}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_http2_many_small_messages_that_are_read_do_no_harm() {
+    let mut client = connect(start()).await;
+    let response = in_time(client.send_request(extended("websocket"))).await.unwrap();
+    let (mut writer, mut reader) = accepted(response).await.split();
+    let sent = 10_000;
+    let reading = async {
+        for _ in 0..sent {
+            reader.next().await.unwrap().unwrap();
+        }
+    };
+    let writing = async {
+        for _ in 0..sent {
+            writer.send("hello".into()).await.unwrap();
+        }
+    };
+    in_time(async { tokio::join!(reading, writing) }).await;
 }
 
 // fastwebsockets.
