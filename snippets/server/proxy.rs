@@ -458,12 +458,18 @@ fn rewrite_response(
     *response.version_mut() = Version::HTTP_11;
     let no_body = is_head || response.status() == StatusCode::NOT_MODIFIED;
     let length = response.body().size_hint().exact();
+    let is_426 = response.status() == StatusCode::UPGRADE_REQUIRED;
     let headers = response.headers_mut();
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
     if !is_chunked_or_none(headers) {
         return Err(StatusCode::BAD_GATEWAY);
     }
+    // A 426 has to name the protocol, and this one passes.
+    let websocket_required = is_426 && upgrades_to_websocket(headers);
     drop_hop_by_hop(headers);
+    if websocket_required {
+        ask_for_websocket(headers);
+    }
     match (no_body, length) {
         // The length of what a GET would get: hyper has not looked at it.
         (true, _) => {

@@ -264,6 +264,18 @@ fn a_websocket_that_the_backend_refuses_is_an_ordinary_response() {
     there.head().unwrap();
     ok(&mut there, "again");
     assert_eq!(client.response().unwrap().text(), "again");
+
+    // A 426 names the protocol, if it is the one that passes.
+    for (protocol, passes) in [("websocket", true), ("h2c", false)] {
+        client.get("/");
+        there.head().unwrap();
+        there.send(format!(
+            "HTTP/1.1 426 Upgrade Required\r\nconnection: upgrade\r\nupgrade: {protocol}\r\ncontent-length: 0\r\n\r\n"
+        ));
+        let head = client.head().unwrap();
+        assert!(head.starts_with("HTTP/1.1 426 "), "{head}");
+        assert_eq!(header(&head, "upgrade") == [protocol], passes, "{head}");
+    }
 }
 
 #[test]
