@@ -42,9 +42,10 @@ pub const MODE: u32 = 0o660;
 pub const ASK_AFTER: Duration = Duration::from_secs(60);
 pub const ASK_EVERY: Duration = Duration::from_secs(10);
 pub const ASK_TIMES: u32 = 3;
-/// How long our data may wait for the client: unacknowledged, or because it does
-/// not read. On Linux this also ends the questions, so it is as long as they take.
-pub const UNACKNOWLEDGED: Duration = Duration::from_secs(90);
+/// How long our data may wait for a client that does not acknowledge it, or does
+/// not read. A shorter time would also cut the questions short.
+pub const USER_TIMEOUT: Duration =
+    ASK_AFTER.saturating_add(ASK_EVERY.saturating_mul(ASK_TIMES));
 // ANCHOR_END: constants
 
 // ANCHOR: handle
@@ -166,7 +167,7 @@ pub fn listen_tcp(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener>
         .with_retries(ASK_TIMES);
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     // ANCHOR_END: options
     socket.bind(&address.into())?;
     socket.listen(BACKLOG as i32)?;
@@ -178,7 +179,7 @@ pub fn listen_tcp(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener>
 /// The file of a Unix socket. It is removed with this value.
 pub struct SocketFile {
     path: PathBuf,
-    /// Its device and inode: another program may have replaced it.
+    /// Which file it is. Another program may put its own in the same place.
     id: (u64, u64),
     /// Freed by the system when the process ends, however it ends.
     _lock: File,
@@ -186,16 +187,16 @@ pub struct SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = id(&self.path).is_ok_and(|id| id == self.id);
-        if ours && let Err(error) = fs::remove_file(&self.path) {
+        if file_id(&self.path).is_ok_and(|id| id == self.id)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
             eprintln!("cannot remove {}: {error}", self.path.display());
         }
     }
 }
 
-fn id(path: &Path) -> io::Result<(u64, u64)> {
-    let file = fs::symlink_metadata(path)?;
-    Ok((file.dev(), file.ino()))
+fn file_id(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
 }
 // ANCHOR_END: socket_file
 
@@ -205,7 +206,8 @@ pub async fn bind_unix(path: &Path) -> io::Result<(UnixSocket, SocketFile)> {
     let lock = claim(path).await?;
     let socket = UnixSocket::new_stream()?;
     socket.bind(path)?; // fails if there is a file
-    let file = SocketFile { path: path.to_owned(), id: id(path)?, _lock: lock };
+    let id = file_id(path)?;
+    let file = SocketFile { path: path.to_owned(), id, _lock: lock };
     fs::set_permissions(path, Permissions::from_mode(MODE))?;
     Ok((socket, file))
 }
@@ -214,10 +216,14 @@ pub async fn bind_unix(path: &Path) -> io::Result<(UnixSocket, SocketFile)> {
 // ANCHOR: claim
 /// Locks the path, and removes what a crash has left there.
 async fn claim(path: &Path) -> io::Result<File> {
-    let mut lock = path.as_os_str().to_owned();
-    lock.push(".lock");
-    // Whoever may read the file may lock it.
-    let lock = File::options().append(true).create(true).mode(0o600).open(lock)?;
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    // Whoever can open this file can lock it.
+    let mut options = File::options();
+    options.append(true).create(true).mode(0o600);
+    let lock = options.open(&name).map_err(|error| {
+        io::Error::new(error.kind(), format!("{}: {error}", name.display()))
+    })?;
     lock.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => io::ErrorKind::AddrInUse.into(),
         TryLockError::Error(error) => error,
@@ -274,8 +280,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
-        // A loop ends only by a panic.
-        _ = accepting.join_next() => return Err("a listener has failed".into()),
+        Some(Err(panic)) = accepting.join_next() => return Err(panic.into()),
     }
     accepting.shutdown().await; // closes the sockets, and removes their files
     if let Some(graceful) = Arc::into_inner(graceful) {

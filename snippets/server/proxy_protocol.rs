@@ -72,10 +72,9 @@ pub async fn read_header(
 // ANCHOR: client
 /// The client, unless the load balancer speaks for itself or does not know.
 fn client(header: &[u8]) -> Result<Option<SocketAddr>, Box<dyn Error>> {
-    if header.starts_with(v2::PROTOCOL_PREFIX) {
-        // LOCAL: what follows does not count, valid or not.
-        if header[12] == 0x20 {
-            return Ok(None);
+    if let Some(rest) = header.strip_prefix(v2::PROTOCOL_PREFIX) {
+        if rest.starts_with(b"\x20") {
+            return Ok(None); // LOCAL: the rest does not matter
         }
         return Ok(match v2::Header::try_from(header)?.addresses {
             v2::Addresses::IPv4(a) => Some((a.source_address, a.source_port).into()),
@@ -83,7 +82,6 @@ fn client(header: &[u8]) -> Result<Option<SocketAddr>, Box<dyn Error>> {
             v2::Addresses::Unspecified | v2::Addresses::Unix(_) => None,
         });
     }
-    // The same: what follows does not count.
     if header.starts_with(b"PROXY UNKNOWN ") && header.ends_with(b"\r\n") {
         return Ok(None);
     }

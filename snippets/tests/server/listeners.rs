@@ -18,9 +18,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, SockFilter, SockRef, Socket, TcpKeepalive, Type};
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use harness::{LIMIT, Program, page, spawn, wait};
+
+use crate::server::graceful_shutdown_connections::read_by_the_server;
 
 #[allow(dead_code)]
 #[path = "../../server/listeners.rs"]
@@ -325,27 +328,92 @@ fn at_the_end_the_file_is_removed() {
     }
 }
 
+/// A client that has sent half of a request, when the server has got the signal.
+fn half_a_request_at_the_signal(program: &Program) -> TcpStream {
+    let mut client = TcpStream::connect(program.address).unwrap();
+    client.set_read_timeout(Some(LIMIT)).unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: ").unwrap();
+    read_by_the_server(&client);
+    program.signal("TERM");
+    wait("the listener to be closed", || {
+        TcpStream::connect(program.address).is_err()
+    });
+    client
+}
+
+#[test]
+fn a_request_in_flight_is_answered_after_the_signal() {
+    let mut program = Program::start(NAME);
+    let mut client = half_a_request_at_the_signal(&program);
+    client.write_all(b"x\r\n\r\n").expect("the connection is open");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("the request is answered");
+    assert!(answer.ends_with("you are 127.0.0.1\n"), "{answer:?}");
+    let (status, printed) = program.wait();
+    assert_eq!((status.code(), printed), (Some(0), vec![]));
+}
+
+#[test]
+fn at_the_deadline_requests_in_flight_are_cut_off() {
+    let path = harness::root().join("snippets/server/listeners.rs");
+    let text = fs::read_to_string(path).unwrap();
+    let deadline = "DRAIN_DEADLINE: Duration = Duration::from_secs(10)";
+    assert!(text.contains(deadline), "the deadline is set elsewhere now");
+    let short = "DRAIN_DEADLINE: Duration = Duration::from_millis(100)";
+    let binary = harness::block::variant("listeners", &text.replace(deadline, short));
+    let mut program = Program::listen(Command::new(binary));
+    let mut client = half_a_request_at_the_signal(&program);
+    let (status, printed) = program.wait();
+    let error = "Error: \"some connections were cut off at the deadline\"";
+    assert_eq!((status.code(), printed), (Some(1), vec![error.to_owned()]));
+    assert_eq!(client.read(&mut [0]).unwrap_or(0), 0);
+}
+
 #[test]
 fn at_the_end_the_socket_of_another_program_stays() {
     let (_folder, path) = folder();
     let mut program = start_unix(&path);
+    // Another program takes the path, without a look at who has it.
     fs::remove_file(&path).unwrap();
-    let _other = UnixListener::bind(&path).unwrap();
+    let _listener = UnixListener::bind(&path).unwrap();
     program.signal("TERM");
-    assert_eq!(program.wait().0.code(), Some(0));
-    UnixStream::connect(&path).expect("the other program has its socket still");
+    let (status, printed) = program.wait();
+    assert_eq!((status.code(), printed), (Some(0), vec![]));
+    UnixStream::connect(&path).expect("the socket of the other program is there");
 }
 
-#[tokio::test]
-async fn nobody_else_can_take_the_lock() {
+#[test]
+fn only_the_user_can_lock_the_socket() {
     let (_folder, path) = folder();
-    let (_socket, _file) = program::bind_unix(&path).await.unwrap();
-    let lock = path.with_file_name(format!(
-        "{}.lock",
-        path.file_name().unwrap().to_str().unwrap()
-    ));
-    let mode = fs::metadata(lock).unwrap().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    let (_program, _) = start_after("umask 000", &unix(&path));
+    assert_eq!(mode(&path.with_extension("sock.lock")), 0o600);
+}
+
+#[test]
+fn the_error_names_a_lock_that_cannot_be_opened() {
+    let (_folder, path) = folder();
+    let lock = path.with_extension("sock.lock");
+    fs::create_dir(&lock).unwrap();
+    let expected = format!(
+        "Error: \"{}: {}: Is a directory (os error 21)\"",
+        unix(&path),
+        lock.display()
+    );
+    assert_eq!(refused(&[&unix(&path)]), expected);
+}
+
+#[test]
+fn a_listener_that_fails_ends_the_program() {
+    let (folder, path) = folder();
+    // Nobody reads what the program reports, so that reporting an error panics.
+    let pipe = folder.path().join("errors");
+    let pipe = pipe.display();
+    let commands = format!("mkfifo {pipe}; : <{pipe} & exec 2>{pipe}; ulimit -n 24");
+    let (mut program, _) = start_after(&commands, &unix(&path));
+    let _clients: Vec<_> =
+        (0..24).map_while(|_| UnixStream::connect(&path).ok()).collect();
+    let (status, _) = program.wait();
+    assert_eq!(status.code(), Some(1), "a supervisor sees that it has failed");
 }
 
 #[test]
@@ -373,23 +441,12 @@ async fn a_connection_has_the_options_of_its_listener() {
     assert_eq!(socket.tcp_keepalive_time().unwrap(), program::ASK_AFTER);
     assert_eq!(socket.tcp_keepalive_interval().unwrap(), program::ASK_EVERY);
     assert_eq!(socket.tcp_keepalive_retries().unwrap(), program::ASK_TIMES);
-    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(program::UNACKNOWLEDGED));
-    let questions = program::ASK_AFTER + program::ASK_EVERY * program::ASK_TIMES;
-    assert_eq!(program::UNACKNOWLEDGED, questions, "a shorter one ends them early");
-}
-
-#[tokio::test]
-async fn a_client_that_is_there_and_does_not_read_is_given_up_too() {
-    let listener = tokio::net::TcpListener::bind(v4(0)).await.unwrap();
-    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (mut stream, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
-    let limit = Some(Duration::from_millis(500));
-    SockRef::from(&stream).set_tcp_user_timeout(limit).unwrap();
-    let body = [b'.'; 65_536];
-    let write = async {
-        while tokio::io::AsyncWriteExt::write_all(&mut stream, &body).await.is_ok() {}
-    };
-    timeout(LIMIT, write).await.expect("the connection ends");
+    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(program::USER_TIMEOUT));
+    assert!(
+        program::USER_TIMEOUT
+            >= program::ASK_AFTER + program::ASK_EVERY * program::ASK_TIMES,
+        "the connection ends before the last question of keep-alive"
+    );
 }
 
 /// A client whose network is gone: from now on its system sees no packet of the server.
@@ -435,11 +492,45 @@ async fn a_client_that_acknowledges_nothing_is_given_up() {
     serve_a_client_that_vanishes(options, request).await;
 }
 
-/// How many clients Linux connects to a socket that accepts none. The next one waits.
-fn backlog(address: SocketAddr) -> usize {
+#[tokio::test]
+async fn a_short_user_timeout_overrules_the_number_of_questions() {
+    let second = Duration::from_secs(1);
+    // All questions take longer than this test may.
+    let keepalive =
+        TcpKeepalive::new().with_time(second).with_interval(second).with_retries(127);
+    let options = |socket: &SockRef| {
+        socket.set_tcp_keepalive(&keepalive).unwrap();
+        socket.set_tcp_user_timeout(Some(Duration::from_millis(500))).unwrap();
+    };
+    serve_a_client_that_vanishes(options, "").await;
+}
+
+#[tokio::test]
+async fn a_live_client_that_does_not_read_is_cut_off_too() {
+    let listener = tokio::net::TcpListener::bind(v4(0)).await.unwrap();
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut stream, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    let limit = Some(Duration::from_millis(500));
+    SockRef::from(&stream).set_tcp_user_timeout(limit).unwrap();
+    let writing = async {
+        loop {
+            if let Err(error) = stream.write_all(&[0; 64 * 1024]).await {
+                return error.kind();
+            }
+        }
+    };
+    let end = timeout(LIMIT, writing).await.expect("the connection ends");
+    assert_eq!(end, io::ErrorKind::TimedOut);
+}
+
+/// How many clients Linux connects to a socket that accepts none: so many at least. The next one waits.
+fn backlog(address: SocketAddr, least: usize) -> usize {
     let mut waiting = Vec::new();
     loop {
-        match TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        // Only a client that may find the backlog full is given up soon.
+        let full = waiting.len() >= least;
+        let limit = if full { Duration::from_millis(200) } else { LIMIT };
+        match TcpStream::connect_timeout(&address, limit) {
             Ok(stream) => waiting.push(stream),
             Err(error) => {
                 assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -456,13 +547,13 @@ async fn with_a_full_backlog_a_tcp_client_waits() {
     listener.bind(&v4(0).into()).unwrap();
     listener.listen(5).unwrap();
     // Linux takes one more, and others while the last handshakes are under way.
-    let count = backlog(listener.local_addr().unwrap().as_socket().unwrap());
+    let count = backlog(listener.local_addr().unwrap().as_socket().unwrap(), 6);
     assert!((6..16).contains(&count), "{count}");
 
     let default = page("server/listeners").number("TcpListener::bind asks for {}");
     let default = default as usize;
     let listener = tokio::net::TcpListener::bind(v4(0)).await.unwrap();
-    let count = backlog(listener.local_addr().unwrap());
+    let count = backlog(listener.local_addr().unwrap(), default + 1);
     assert!((default + 1..default + 16).contains(&count), "{count}");
 }
 

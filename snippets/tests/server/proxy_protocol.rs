@@ -1,7 +1,8 @@
 //! What src/server/proxy-protocol.md promises.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,11 +70,16 @@ fn headers() -> Vec<(Vec<u8>, Option<&'static str>)> {
         (v2_ipv4(Command::Local), None),
         (b"\r\n\r\n\0\r\nQUIT\n\x21\x00\x00\x00".to_vec(), None),
         (b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00".to_vec(), None),
-        // What follows LOCAL and UNKNOWN does not count.
-        (b"\r\n\r\n\0\r\nQUIT\n\x20\x11\x00\x00".to_vec(), None),
-        (b"PROXY UNKNOWN a b c d e f\r\n".to_vec(), None),
-        // IPv4, as a socket for both families sees it.
+        // An IPv4 client, written as an address of IPv6.
         (b"PROXY TCP6 ::ffff:203.0.113.7 ::1 1 2\r\n".to_vec(), Some("203.0.113.7")),
+        (
+            v2(Command::Proxy, "[::ffff:203.0.113.7]:1", "[::1]:2").build().unwrap(),
+            Some("203.0.113.7"),
+        ),
+        // What the server must ignore, even if it makes no sense.
+        (b"PROXY UNKNOWN a b c d e f\r\n".to_vec(), None),
+        (b"\r\n\r\n\0\r\nQUIT\n\x20\x11\x00\x00".to_vec(), None),
+        (b"\r\n\r\n\0\r\nQUIT\n\x20\x99\x00\x01x".to_vec(), None),
     ]
 }
 
@@ -225,6 +231,15 @@ async fn a_malformed_header_is_refused() {
     let mut short = v2_ipv6();
     short.truncate(16 + 12);
     short[15] = 12;
+    for (bytes, expected) in [
+        (&version, "Expected version 30 to be equal to 2."),
+        (&family, "Invalid Address Family 40."),
+        (&short, "Header length of 12 bytes cannot store the 36 bytes"),
+    ] {
+        // The error is about the version of the header.
+        let (seconds, error) = refusal(bytes).await;
+        assert!(seconds == 0 && error.starts_with(expected), "{seconds} {error}");
+    }
     for bytes in [
         &b"PROXY TCP4 203.0.113.300 192.0.2.1 56324 443\r\n"[..],
         b"PROXY TCP4 2001:db8::7 192.0.2.1 56324 443\r\n",
@@ -234,9 +249,8 @@ async fn a_malformed_header_is_refused() {
         b"PROXY TCP5 203.0.113.7 192.0.2.1 56324 443\r\n",
         b"PROXY  TCP4 203.0.113.7 192.0.2.1 56324 443\r\n",
         b"PROXY \xff\r\n    ",
-        &version,
-        &family,
-        &short,
+        b"PROXY UNKNOWN a\n",
+        b"PROXY UNKNOWNabc\r\n",
     ] {
         let bytes = [bytes, GET.as_bytes()].concat();
         assert_eq!(refusal(&bytes).await.0, 0, "{}", bytes.escape_ascii());
@@ -262,6 +276,33 @@ fn only_a_load_balancer_may_connect() {
         program.line(),
         format!("refused: {own} is not one of our load balancers")
     );
+}
+
+#[test]
+fn an_ipv4_load_balancer_is_trusted_on_a_socket_for_both() {
+    let mut command = process::Command::new("sh");
+    command.args(["-c", "exec \"$0\" '[::]:0'"]);
+    command.arg(harness::cargo::program("proxy-protocol"));
+    let program = Program::listen(command);
+    for header in [V1, b"PROXY UNKNOWN\r\n"] {
+        let address = (Ipv4Addr::LOCALHOST, program.address.port());
+        // It has its IPv4 address for the server, in the form of IPv6.
+        let stream = TcpStream::connect(address)
+            .expect("[::] takes IPv4: see /proc/sys/net/ipv6/bindv6only");
+        let mut connection = Connection::new(stream);
+        connection.send([header, GET.as_bytes()].concat());
+        let client = if header == V1 { "203.0.113.7" } else { "127.0.0.1" };
+        assert_eq!(answer(&mut connection), format!("you are {client}\n"));
+    }
+}
+
+#[test]
+fn a_connection_that_is_opened_and_closed_is_reported() {
+    let program = start();
+    let stream = TcpStream::connect(program.address).unwrap();
+    let own = stream.local_addr().unwrap();
+    drop(stream);
+    assert_eq!(program.line(), format!("connection from {own} failed: early eof"));
 }
 
 #[test]
