@@ -234,13 +234,15 @@ async fn claim(path: &Path) -> io::Result<File> {
     }
     Ok(lock)
 }
+// ANCHOR_END: claim
 
+// ANCHOR: is_stale
 /// Whether nobody listens on this socket any more.
 async fn is_stale(path: &Path) -> bool {
     let connected = UnixStream::connect(path).await;
     connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
-// ANCHOR_END: claim
+// ANCHOR_END: is_stale
 
 // ANCHOR: accept
 async fn accept(listener: Listener, graceful: Arc<GracefulShutdown>) {

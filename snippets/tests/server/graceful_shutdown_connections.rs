@@ -289,7 +289,7 @@ fn connections_that_close_at_once_are_no_failure() {
 
 /// Waits until the server has read all that this client has sent.
 #[cfg(target_os = "linux")]
-fn read_by_the_server(client: &StdTcpStream) {
+pub fn read_by_the_server(client: &StdTcpStream) {
     let port = |address: io::Result<std::net::SocketAddr>| {
         format!("0100007F:{:04X}", address.unwrap().port())
     };
