@@ -139,8 +139,8 @@ async fn both_versions_are_answered_on_one_port() {
     assert_eq!(answers, (VERSION_1.into(), VERSION_2.into(), VERSION_1.into()));
 }
 
-/// The two sides of TLS, in memory.
-fn tls(client: &[&[u8]], server: &[&[u8]]) -> (TlsConnector, TlsAcceptor) {
+/// The two sides of TLS, for `localhost`, and what they offer by ALPN.
+pub fn tls(client: &[&[u8]], server: &[&[u8]]) -> (TlsConnector, TlsAcceptor) {
     let owned = |names: &[&[u8]]| names.iter().map(|name| name.to_vec()).collect();
     let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let cert = key.cert.der().clone();

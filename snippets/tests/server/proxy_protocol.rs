@@ -3,7 +3,6 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ppp::v2::{Builder, Command, Protocol, Type, Version};
@@ -12,9 +11,6 @@ use socket2::{Domain, Socket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::{self, timeout};
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use harness::{Connection, LIMIT, Program, page};
 
@@ -339,30 +335,11 @@ fn ppp_needs_the_whole_header() {
 
 #[tokio::test]
 async fn tls_begins_after_the_header() {
-    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let provider = Arc::new(ring::default_provider());
-    let server = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![key.cert.der().clone()],
-            key.signing_key.serialize_der().try_into().unwrap(),
-        )
-        .unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(key.cert.der().clone()).unwrap();
-    let client = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-
+    let (connector, acceptor) = super::auto::tls(&[], &[]);
     let (mut load_balancer, stream) = duplex(64 * 1024);
     let serving = async {
         let mut stream = BufReader::new(stream);
         assert_eq!(program::read_header(&mut stream).await.unwrap(), V1);
-        let acceptor = TlsAcceptor::from(Arc::new(server));
         let mut stream = acceptor.accept(stream).await.unwrap();
         stream.write_all(b"hello").await.unwrap();
         stream.shutdown().await.unwrap();
@@ -370,7 +347,6 @@ async fn tls_begins_after_the_header() {
     let asking = async {
         load_balancer.write_all(V1).await.unwrap();
         let name = "localhost".try_into().unwrap();
-        let connector = TlsConnector::from(Arc::new(client));
         let mut stream = connector.connect(name, load_balancer).await.unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();

@@ -27,9 +27,6 @@ use tokio::io::{
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{self, timeout};
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
@@ -694,33 +691,13 @@ async fn before_the_upgrade_the_limits_of_http_hold() {
 
 #[tokio::test(start_paused = true)]
 async fn over_tls_it_is_the_same() {
-    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let provider = Arc::new(ring::default_provider());
-    let server = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![key.cert.der().clone()],
-            key.signing_key.serialize_der().try_into().unwrap(),
-        )
-        .unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(key.cert.der().clone()).unwrap();
-    let client = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-
+    let (connector, acceptor) = super::auto::tls(&[], &[]);
     let (near, far) = duplex(64 * 1024);
-    let acceptor = TlsAcceptor::from(Arc::new(server));
     tokio::spawn(async move {
         let stream = acceptor.accept(far).await.unwrap();
         serve(stream, &Arc::new(Semaphore::new(1))).await.unwrap().unwrap();
     });
     let name = "localhost".try_into().unwrap();
-    let connector = TlsConnector::from(Arc::new(client));
     let stream = connector.connect(name, near).await.unwrap();
     let (mut socket, _) =
         tokio_tungstenite::client_async("wss://localhost/ws", stream).await.unwrap();
