@@ -246,7 +246,7 @@ async fn a_malformed_header_is_refused() {
         b"PROXY  TCP4 203.0.113.7 192.0.2.1 56324 443\r\n",
         b"PROXY \xff\r\n    ",
         b"PROXY UNKNOWN a\n",
-        b"PROXY UNKNOWNabc\r\n",
+        b"PROXY UNKNOWN-abc\r\n",
     ] {
         let bytes = [bytes, GET.as_bytes()].concat();
         assert_eq!(refusal(&bytes).await.0, 0, "{}", bytes.escape_ascii());
