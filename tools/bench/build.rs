@@ -41,32 +41,37 @@ fn main() {
             "Ok::<_, io::Error>(answer(&root, &head))",
         ),
     ] {
-        write(name, replaced(&files, old, new).lines().collect());
+        write(name, replaced("files.rs", &files, old, new).lines().collect());
     }
     let websocket = program("websocket.rs");
     write("websocket.rs", websocket.lines().collect());
-    let step = "        .read_buffer_size(8 * 1024)\n";
-    assert!(websocket.contains(step), "websocket.rs has no `{}`", step.trim());
-    write("websocket_128_kib.rs", websocket.replace(step, "").lines().collect());
+    let default = replaced(
+        "websocket.rs",
+        &websocket,
+        "        .read_buffer_size(8 * 1024)\n",
+        "",
+    );
+    write("websocket_128_kib.rs", default.lines().collect());
     let whole = program("zero_downtime.rs");
     write("zero_downtime.rs", whole.lines().collect());
     for step in STEPS {
-        write(&format!("without_{step}.rs"), without(&whole, step));
+        write(
+            &format!("without_{step}.rs"),
+            without("zero_downtime.rs", &whole, step),
+        );
     }
 
     // The load in the clear needs a server that knows the version without TLS.
     let start = "    stage: watch::Receiver<Stage>,\n) -> Result<()> {\n";
-    let whole = replaced(
-        &program("zero_downtime_tls.rs"),
-        start,
-        &format!("{start}{IN_THE_CLEAR}"),
-    );
+    let tls = "zero_downtime_tls.rs";
+    let whole =
+        replaced(tls, &program(tls), start, &format!("{start}{IN_THE_CLEAR}"));
     write("zero_downtime_tls.rs", whole.lines().collect());
     for step in TLS_STEPS {
-        write(&format!("tls_without_{step}.rs"), without(&whole, step));
+        write(&format!("tls_without_{step}.rs"), without(tls, &whole, step));
     }
     let early =
-        replaced(&whole, "*stage == Stage::Closed", "*stage > Stage::Serving");
+        replaced(tls, &whole, "*stage == Stage::Closed", "*stage > Stage::Serving");
     write("tls_early_goaway.rs", early.lines().collect());
 }
 
@@ -85,13 +90,17 @@ const IN_THE_CLEAR: &str = "
 ";
 
 /// A program with other text in one place.
-fn replaced(program: &str, old: &str, new: &str) -> String {
-    assert_eq!(program.matches(old).count(), 1, "one place with `{old}`");
+fn replaced(name: &str, program: &str, old: &str, new: &str) -> String {
+    let places = program.matches(old).count();
+    assert_eq!(
+        places, 1,
+        "snippets/server/{name}: the benchmark changes the one place with `{old}`"
+    );
     program.replace(old, new)
 }
 
 /// The lines of a program without those of a step.
-fn without<'a>(whole: &'a str, step: &str) -> Vec<&'a str> {
+fn without<'a>(name: &str, whole: &'a str, step: &str) -> Vec<&'a str> {
     let (start, end) = (format!("ANCHOR: {step}"), format!("ANCHOR_END: {step}"));
     let mut inside = false;
     let mut removed = 0;
@@ -109,6 +118,9 @@ fn without<'a>(whole: &'a str, step: &str) -> Vec<&'a str> {
             inside = false;
         }
     }
-    assert!(removed > 2 && !inside, "no step `{step}` between anchors");
+    assert!(
+        removed > 2 && !inside,
+        "snippets/server/{name} has no step `{step}` between anchors"
+    );
     lines
 }

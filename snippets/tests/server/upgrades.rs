@@ -322,18 +322,32 @@ const CANCELED: &str = "operation was canceled: upgrade expected but not complet
 const NONE: &str = "no upgrade available";
 const LOW_LEVEL: &str = "upgrade expected but low level API in use";
 
+/// Serves a connection that may be upgraded.
+fn serve_upgrades<F, R, E>(
+    server: DuplexStream,
+    handle: F,
+) -> JoinHandle<hyper::Result<()>>
+where
+    F: Fn(Request<Incoming>) -> R + Send + 'static,
+    R: Future<Output = std::result::Result<Response<Empty<Bytes>>, E>>
+        + Send
+        + 'static,
+    E: Into<Box<dyn Error + Send + Sync>> + Send + 'static,
+{
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new());
+    let conn = builder.serve_connection(TokioIo::new(server), service_fn(handle));
+    tokio::spawn(conn.with_upgrades())
+}
+
 #[tokio::test(start_paused = true)]
 async fn awaited_in_the_handler_it_hangs() {
     let (mut client, server) = duplex(4096);
-    let service = service_fn(async |request: Request<Incoming>| {
+    let handle = async |request: Request<Incoming>| {
         hyper::upgrade::on(request).await?;
         Ok::<_, hyper::Error>(answer(101))
-    });
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new());
-    let conn =
-        builder.serve_connection(TokioIo::new(server), service).with_upgrades();
-    let conn = tokio::spawn(conn);
+    };
+    let conn = serve_upgrades(server, handle);
     client.write_all(REQUEST.as_bytes()).await.unwrap();
     assert!(timeout(HOUR, client.read_u8()).await.is_err(), "no answer");
     assert!(!conn.is_finished());
@@ -344,18 +358,14 @@ async fn it_resolves_after_the_response_was_sent() {
     // The client has not read, and the response does not fit into the buffer between the two.
     let note = Note::default();
     let (mut client, server) = duplex(8);
-    let service = service_fn({
+    let handle = {
         let note = note.clone();
         move |mut request: Request<Incoming>| {
             note.spawn(&mut request);
             async { Ok::<_, Infallible>(answer(101)) }
         }
-    });
-    let conn = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(server), service)
-        .with_upgrades();
-    tokio::spawn(conn);
+    };
+    serve_upgrades(server, handle);
     client.write_all(REQUEST.as_bytes()).await.unwrap();
     sleep(HOUR).await;
     assert_eq!(note.get(), None);
@@ -422,7 +432,7 @@ async fn after_another_status_the_end_of_the_connection_fulfils_it() {
     assert_eq!(note.wait().await, Ok(()));
 
     let (mut client, server) = duplex(4096);
-    let service = service_fn(|mut request: Request<Incoming>| {
+    let handle = |mut request: Request<Incoming>| {
         let upgrade = hyper::upgrade::on(&mut request);
         tokio::spawn(async {
             let mut io = TokioIo::new(upgrade.await.unwrap());
@@ -431,11 +441,8 @@ async fn after_another_status_the_end_of_the_connection_fulfils_it() {
         let mut response = answer(426);
         response.headers_mut().insert(CONNECTION, "close".parse().unwrap());
         async { Ok::<_, Infallible>(response) }
-    });
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new());
-    let conn = builder.serve_connection(TokioIo::new(server), service);
-    tokio::spawn(conn.with_upgrades());
+    };
+    serve_upgrades(server, handle);
     client.write_all(REQUEST.as_bytes()).await.unwrap();
     let head = read_head(&mut client).await;
     assert!(head.starts_with("HTTP/1.1 426"), "{head}");
@@ -446,7 +453,7 @@ async fn after_another_status_the_end_of_the_connection_fulfils_it() {
 async fn it_is_cancelled_with_its_connection() {
     let note = Note::default();
     let (mut client, server) = duplex(4096);
-    let service = service_fn({
+    let handle = {
         let note = note.clone();
         move |mut request: Request<Incoming>| {
             note.spawn(&mut request);
@@ -454,12 +461,8 @@ async fn it_is_cancelled_with_its_connection() {
                 std::result::Result<Response<Empty<Bytes>>, Infallible>,
             >()
         }
-    });
-    let conn = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(server), service)
-        .with_upgrades();
-    let conn = tokio::spawn(conn);
+    };
+    let conn = serve_upgrades(server, handle);
     client.write_all(REQUEST.as_bytes()).await.unwrap();
     sleep(Duration::from_secs(1)).await;
     conn.abort();
@@ -489,19 +492,15 @@ async fn a_request_that_asks_for_no_upgrade_has_none() {
 async fn a_second_call_has_none() {
     let note = Note::default();
     let (mut client, server) = duplex(4096);
-    let service = service_fn({
+    let handle = {
         let note = note.clone();
         move |mut request: Request<Incoming>| {
             tokio::spawn(hyper::upgrade::on(&mut request));
             note.spawn(&mut request);
             async { Ok::<_, Infallible>(answer(101)) }
         }
-    });
-    let conn = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(server), service)
-        .with_upgrades();
-    tokio::spawn(conn);
+    };
+    serve_upgrades(server, handle);
     client.write_all(REQUEST.as_bytes()).await.unwrap();
     assert_eq!(note.wait().await, Err(NONE.to_owned()));
 }
