@@ -35,9 +35,12 @@ pub enum Action {
     Continue,
     /// `$ cargo run --bin NAME`, with the arguments after `--`.
     Start { bin: String, arguments: Vec<String> },
+    /// The same with a URL among the arguments, `http://127.0.0.1:3000/`: a client, which runs to
+    /// its end beside the running program.
+    Run { bin: String, arguments: Vec<String> },
     /// `$ curl ...`: the whole command, for the shell.
     Shell(String),
-    /// `$ echo $?`: the exit status of the program that was stopped last.
+    /// `$ echo $?`: the exit status of the program that ended last.
     Status,
     /// `^C`: Ctrl+C in the terminal of the running program.
     Interrupt,
@@ -95,17 +98,20 @@ fn harmless(command: &str) -> Result<(), String> {
              Put text between single quotes, or show the command in an `sh` block"
         ));
     }
+    let asked = text.split_whitespace();
+    asks_here(asked.filter(|word| word.contains("://") || word.contains(":3000")))
+}
+
+/// Whether each of these addresses is that of the running program.
+fn asks_here<'a>(mut addresses: impl Iterator<Item = &'a str>) -> Result<(), String> {
     let url = Regex::new(r"^(https?://)?127\.0\.0\.1:3000(/|$)").unwrap();
-    let mut asked = text
-        .split_whitespace()
-        .filter(|word| word.contains("://") || word.contains(":3000"));
-    if let Some(other) = asked.find(|word| !url.is_match(word.trim_matches('"'))) {
-        return Err(format!(
+    match addresses.find(|word| !url.is_match(word.trim_matches('"'))) {
+        None => Ok(()),
+        Some(other) => Err(format!(
             "`{other}` is not 127.0.0.1:3000, where the program of the page listens: ask that, or show \
              the command in an `sh` block"
-        ));
+        )),
     }
-    Ok(())
 }
 
 fn command_action(command: &str) -> Result<Action, String> {
@@ -116,9 +122,17 @@ fn command_action(command: &str) -> Result<Action, String> {
                 ["--", arguments @ ..] => arguments,
                 rest => rest,
             };
+            let urls = arguments.iter().copied().filter(|word| word.contains("://"));
+            asks_here(urls.clone())?;
+            let is_client = urls.count() > 0;
+            let bin = bin.to_owned();
             let arguments =
                 arguments.iter().map(|argument| argument.to_string()).collect();
-            Ok(Action::Start { bin: bin.to_owned(), arguments })
+            if is_client {
+                Ok(Action::Run { bin, arguments })
+            } else {
+                Ok(Action::Start { bin, arguments })
+            }
         }
         ["echo", "$?"] => Ok(Action::Status),
         ["curl", ..] => {

@@ -516,7 +516,8 @@ impl Defects {
         }
         for page in pages {
             for step in page.consoles().iter().flat_map(|console| &console.steps) {
-                if let Action::Start { bin, .. } = &step.action
+                if let Action::Start { bin, .. } | Action::Run { bin, .. } =
+                    &step.action
                     && !bins.iter().any(|known| known.name == *bin)
                 {
                     self.add(&page.path, step.line - 1, format!("no package below snippets/ has a bin `{bin}`: correct the name, or add the `[[bin]]`"));

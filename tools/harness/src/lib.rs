@@ -17,7 +17,7 @@ use book::Book;
 
 pub use number::{Prose, page};
 pub use program::{
-    Answer, Connection, LIMIT, Load, Program, assert_prints, spawn, wait,
+    Answer, Connection, LIMIT, Load, Program, Server, assert_prints, spawn, wait,
 };
 pub use transcript::transcript;
 

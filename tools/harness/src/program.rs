@@ -1,8 +1,8 @@
 //! A program of the book, started for a test; and connections to it.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, ExitStatus};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, Scope};
@@ -10,6 +10,49 @@ use std::time::{Duration, Instant};
 
 /// No step of a test waits longer: a promise that takes this long is broken.
 pub const LIMIT: Duration = Duration::from_secs(20);
+
+/// A server that a test plays by hand, for a client under test.
+pub struct Server {
+    listener: TcpListener,
+    pub address: SocketAddr,
+}
+
+impl Server {
+    /// Listens on a free port.
+    pub fn start() -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        Server { listener, address }
+    }
+
+    /// The URL of a path here.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Waits for the next connection.
+    pub fn accept(&self) -> Connection {
+        let mut accepted = None;
+        wait("a connection of the client", || {
+            accepted = self.try_accept();
+            accepted.is_some()
+        });
+        accepted.unwrap()
+    }
+
+    /// A connection that waits to be accepted, if there is one.
+    pub fn try_accept(&self) -> Option<Connection> {
+        match self.listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false).unwrap();
+                Some(Connection::new(stream))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
 
 /// A running program. It is killed when it is dropped.
 pub struct Program {
@@ -48,6 +91,30 @@ impl Program {
                 panic!("the first line says where the program listens, not: {line}")
             });
         program.address = address.parse().unwrap();
+        program
+    }
+
+    /// Starts the bin `name` as a client, with these arguments. It has no address.
+    pub fn client(name: &str, arguments: &[&str]) -> Program {
+        let mut command = Command::new(crate::cargo::program(name));
+        command.args(arguments).stdin(Stdio::null());
+        let (child, lines) = spawn(command);
+        Program { child, lines, address: ([127, 0, 0, 1], 0).into() }
+    }
+
+    /// Starts a server that others wrote, on the port that `command` is given, and waits until
+    /// something listens there. For tests with `#[ignore]`: .ci/run installs these servers, and
+    /// whoever runs `cargo test` need not have them.
+    pub fn of_others(command: impl FnOnce(u16) -> Command) -> Program {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let (child, lines) = spawn(command(address.port()));
+        let mut program = Program { child, lines, address };
+        wait("a server that others wrote", || {
+            assert!(!program.has_ended(), "it ends: {:?}", program.wait().1);
+            TcpStream::connect(address).is_ok()
+        });
         program
     }
 
@@ -135,7 +202,7 @@ pub fn spawn(mut command: Command) -> (Child, Receiver<String>) {
     (child, lines)
 }
 
-/// An HTTP/1.1 connection that shows every byte.
+/// An HTTP/1.1 connection that shows every byte, of either side.
 pub struct Connection(BufReader<TcpStream>);
 
 /// A response as it came.
@@ -192,7 +259,7 @@ impl Connection {
         Ok(Answer { head, body })
     }
 
-    /// Reads the head of a response.
+    /// Reads the head of a response, or of a request.
     pub fn head(&mut self) -> io::Result<String> {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {

@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
 use book::{Action, Console, Page, Step};
@@ -115,6 +115,10 @@ impl Terminal {
                     self.program_output(step.output.len())
                 }
                 Action::Continue => self.program_output(step.output.len()),
+                Action::Run { bin, arguments } => {
+                    let client = self.client(bin, arguments);
+                    self.client_output(client)
+                }
                 Action::Interrupt => {
                     self.interrupt();
                     self.program_output(step.output.len())
@@ -146,6 +150,30 @@ impl Terminal {
         self.program = Some(spawn(command));
     }
 
+    /// Runs a client against the running program.
+    fn client(&self, bin: &str, arguments: &[String]) -> (Child, Receiver<String>) {
+        let mut command = Command::new(cargo::program(bin));
+        command
+            .args(arguments.iter().map(|a| a.replace(ADDRESS, &self.address)))
+            .stdin(Stdio::null())
+            .current_dir(&self.folder);
+        spawn(command)
+    }
+
+    fn client_output(
+        &mut self,
+        (mut child, lines): (Child, Receiver<String>),
+    ) -> Vec<String> {
+        let output = self.rest(&lines, "the end of the client");
+        self.status = Some(exit(child.wait().unwrap()));
+        assert!(
+            !output.iter().any(|line| line.contains("panicked")),
+            "the client panics:\n{}",
+            output.join("\n")
+        );
+        output
+    }
+
     /// The next lines of the program, fewer if it prints fewer.
     fn program_output(&mut self, count: usize) -> Vec<String> {
         let (_, lines) = self.program.as_ref().expect("a program is running");
@@ -167,11 +195,7 @@ impl Terminal {
     fn end(&mut self) -> Vec<String> {
         let (mut child, lines) = self.program.take().expect("a program is running");
         let output = self.rest(&lines, "the end of the program");
-        let status = child.wait().unwrap();
-        // As a shell counts: a program that a signal ended has 128 and the signal.
-        self.status = Some(status.code().unwrap_or_else(|| {
-            128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap()
-        }));
+        self.status = Some(exit(child.wait().unwrap()));
         output
     }
 
@@ -276,6 +300,13 @@ impl Terminal {
             );
         }
     }
+}
+
+/// As a shell counts: a program that a signal ended has 128 and the signal.
+fn exit(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| {
+        128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap()
+    })
 }
 
 impl Drop for Terminal {
