@@ -293,6 +293,24 @@ async fn pings_find_a_dead_server_and_the_next_request_connects() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_dies_while_nobody_asks_is_noticed_before_the_next_request() {
+    let (listener, url) = listen().await;
+    let client = program::client(HttpConnector::new());
+    let (_, dead) = tokio::join!(
+        async { program::get(client.clone(), url.clone()).await.unwrap() },
+        dies_after_one(&listener),
+    );
+    let dead = tokio::spawn(swallow(dead));
+    sleep(program::PING_AFTER + program::PING_ANSWER + Duration::from_secs(1)).await;
+    let (next, _) = tokio::join!(
+        async { program::get(client, url).await.unwrap() },
+        dies_after_one(&listener),
+    );
+    assert_eq!(next.0, 200);
+    dead.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_pings_the_dead_connection_is_used_again() {
     let (listener, url) = listen().await;
     let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
@@ -308,6 +326,59 @@ async fn without_pings_the_dead_connection_is_used_again() {
     let another = timeout(Duration::from_secs(1), listener.accept()).await;
     assert!(another.is_err(), "nobody connects");
     dead.abort();
+}
+
+/// A body of which the server sends less than it said, and then resets the stream with this code.
+async fn cut_short(code: u32) -> Result<Bytes, String> {
+    let (listener, url) = listen().await;
+    let server = tokio::spawn(async move {
+        let mut stream = listener.accept().await.unwrap().0;
+        settled(&mut stream).await;
+        loop {
+            let (kind, id, _) = read_frame(&mut stream).await.unwrap();
+            if kind == HEADERS {
+                // `:status: 200` and `content-length: 10`, four bytes of it, and the reset.
+                let head = b"\x88\x0f\x0d\x0210";
+                stream.write_all(&frame(HEADERS, 4, id, head)).await.unwrap();
+                stream.write_all(&frame(0, 0, id, b"half")).await.unwrap();
+                let reset = frame(RST_STREAM, 0, id, &code.to_be_bytes());
+                stream.write_all(&reset).await.unwrap();
+                return stream;
+            }
+        }
+    });
+    let client = program::client(HttpConnector::new());
+    let response = client.get(url).await.unwrap();
+    assert_eq!(response.headers()["content-length"], "10");
+    let _stream = server.await.unwrap();
+    let body = response.into_body().collect().await;
+    body.map(http_body_util::Collected::to_bytes)
+        .map_err(|error| program::report(&error))
+}
+
+#[tokio::test]
+async fn a_body_cut_short_by_no_error_looks_whole() {
+    assert_eq!(cut_short(0).await.unwrap(), "half");
+    let error = cut_short(2).await.unwrap_err();
+    assert!(
+        error.contains("stream error received: unexpected internal error"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn pings_without_a_timer_panic() {
+    let (listener, url) = listen().await;
+    let client = Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .http2_keep_alive_interval(Duration::from_secs(1))
+        .build_http::<Empty<Bytes>>();
+    let request = tokio::spawn(client.get(url));
+    let _stream = listener.accept().await.unwrap();
+    let panic = request.await.unwrap_err().into_panic();
+    let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    assert_eq!(text.as_deref(), Some("You must supply a timer."));
 }
 
 /// Carries bytes from one stream to another, each later by `delay`, however many are under way.
@@ -404,28 +475,39 @@ async fn a_download_gets_a_window_for_each_round_trip() {
     }
 }
 
-/// What hyper's client allows at the start of a connection.
-#[tokio::test]
-async fn the_default_windows_are_those_of_the_page() {
-    let connection = here().number("the connection, {} MiB by default");
-    let (client, mut server) = tokio::io::duplex(1024);
-    let (_sender, conn) = Builder::new(TokioExecutor::new())
-        .handshake::<_, Empty<Bytes>>(TokioIo::new(client))
-        .await
-        .unwrap();
-    let conn = tokio::spawn(conn);
-    server.read_exact(&mut vec![0; PREFACE.len()]).await.unwrap();
+/// The windows that a client opens at its start: of a response, and of the connection.
+async fn opened(client: HttpClient) -> (u64, u64) {
+    let (listener, url) = listen().await;
+    let request = tokio::spawn(client.get(url));
+    let mut stream = listener.accept().await.unwrap().0;
+    stream.read_exact(&mut vec![0; PREFACE.len()]).await.unwrap();
+    let (kind, _, settings) = read_frame(&mut stream).await.unwrap();
+    assert_eq!(kind, SETTINGS);
+    // SETTINGS_INITIAL_WINDOW_SIZE
+    let window = settings.chunks(6).find(|setting| setting[..2] == [0, 4]).unwrap();
     loop {
-        let (kind, stream, payload) = read_frame(&mut server).await.unwrap();
+        let (kind, stream, more) = read_frame(&mut stream).await.unwrap();
         // WINDOW_UPDATE: so much more than the first 65,535 bytes.
         if kind == 8 {
             assert_eq!(stream, 0);
-            let window = u64::from(code(&payload)) + 65_535;
-            assert_eq!(window, connection * 1024 * 1024);
-            break;
+            request.abort();
+            return (code(&window[2..]).into(), u64::from(code(&more)) + 65_535);
         }
     }
-    conn.abort();
+}
+
+#[tokio::test]
+async fn the_windows_are_those_of_the_page_and_of_the_program() {
+    const MIB: u64 = 1024 * 1024;
+    let [connection] = here().numbers("the connection, {} MiB by default");
+    let [stream, _] = here().numbers("{} MiB, hyper’s default | {} ms");
+    let default = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    assert_eq!(opened(default).await, (stream * MIB, connection * MIB));
+    let own = opened(program::client(HttpConnector::new())).await;
+    assert_eq!(
+        own,
+        (program::STREAM_WINDOW.into(), program::CONNECTION_WINDOW.into())
+    );
 }
 
 #[test]
