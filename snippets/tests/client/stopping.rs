@@ -99,6 +99,15 @@ async fn what_is_left_at_the_deadline_is_cancelled() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_second_signal_waits_for_no_deadline() {
+    let mut workers = JoinSet::new();
+    workers.spawn(pending());
+    let start = Instant::now();
+    assert_eq!(program::drain(workers, std::future::ready(())).await, 1);
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_gives_a_request_up_at_its_limit() {
     let seconds = page("client/stopping").number("A request may take {} seconds");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
