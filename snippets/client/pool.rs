@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::env;
 use std::error::Error;
+use std::iter;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -48,29 +49,34 @@ pub fn builder() -> legacy::Builder {
 
 // ANCHOR: fetch
 /// A response, and the two ends of the connection that it came over.
-struct Fetched {
+pub struct Fetched {
     status: StatusCode,
     body: Bytes,
     connection: Option<(SocketAddr, SocketAddr)>,
 }
 
-async fn fetch(client: &HttpClient, url: &str) -> Result<Fetched, BoxError> {
-    let response = client.get(url.parse::<Uri>()?).await?;
-    let info = response.extensions().get::<HttpInfo>();
-    let connection = info.map(|info| (info.local_addr(), info.remote_addr()));
-    let status = response.status();
-    // To its end: then the connection goes back into the pool.
-    let body = Limited::new(response.into_body(), MAX_BODY).collect().await?;
-    Ok(Fetched { status, body: body.to_bytes(), connection })
+pub async fn fetch(client: &HttpClient, url: &str) -> Result<Fetched, BoxError> {
+    timeout(LIMIT, async {
+        let response = client.get(url.parse::<Uri>()?).await?;
+        let info = response.extensions().get::<HttpInfo>();
+        let connection = info.map(|info| (info.local_addr(), info.remote_addr()));
+        let status = response.status();
+        // To its end: then the connection goes back into the pool.
+        let body = Limited::new(response.into_body(), MAX_BODY).collect().await?;
+        Ok(Fetched { status, body: body.to_bytes(), connection })
+    })
+    .await?
 }
 // ANCHOR_END: fetch
 
 /// The URLs, each as often as the last argument says.
-fn arguments() -> Vec<String> {
+fn arguments() -> impl Iterator<Item = String> {
     let mut urls: Vec<_> = env::args().skip(1).collect();
-    let times = urls.pop_if(|last| last.parse::<usize>().is_ok());
-    let times = times.map_or(1, |times| times.parse().unwrap_or(1));
-    urls.iter().cycle().take(times * urls.len()).cloned().collect()
+    let times = urls.last().and_then(|last| last.parse().ok());
+    if times.is_some() {
+        urls.pop();
+    }
+    iter::repeat_n(urls, times.unwrap_or(1)).flatten()
 }
 
 // ANCHOR: main
@@ -83,9 +89,8 @@ async fn main() -> ExitCode {
         let slot = slots.clone().acquire_owned().await.expect("never closed");
         let client = client.clone();
         tasks.spawn(async move {
-            let result = timeout(LIMIT, fetch(&client, &url)).await;
+            let result = fetch(&client, &url).await;
             drop(slot);
-            let result = result.unwrap_or_else(|elapsed| Err(elapsed.into()));
             print(&url, &result);
             result.map(|fetched| fetched.connection)
         });
