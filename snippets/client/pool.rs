@@ -50,9 +50,9 @@ pub fn builder() -> legacy::Builder {
 // ANCHOR: fetch
 /// A response, and the two ends of the connection that it came over.
 pub struct Fetched {
-    status: StatusCode,
-    body: Bytes,
-    connection: Option<(SocketAddr, SocketAddr)>,
+    pub status: StatusCode,
+    pub body: Bytes,
+    pub connection: Option<(SocketAddr, SocketAddr)>,
 }
 
 pub async fn fetch(client: &HttpClient, url: &str) -> Result<Fetched, BoxError> {

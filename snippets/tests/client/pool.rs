@@ -57,6 +57,8 @@ fn prose() -> Prose {
 struct Network(Arc<State>);
 
 struct State {
+    /// Connects that were asked for.
+    asked: AtomicUsize,
     opened: AtomicUsize,
     closed: AtomicUsize,
     /// Connections that carried a request.
@@ -75,6 +77,7 @@ struct State {
 impl Network {
     fn new(h2: bool) -> Network {
         Network(Arc::new(State {
+            asked: AtomicUsize::new(0),
             opened: AtomicUsize::new(0),
             closed: AtomicUsize::new(0),
             used: AtomicUsize::new(0),
@@ -88,6 +91,16 @@ impl Network {
 
     fn opened(&self) -> usize {
         self.0.opened.load(SeqCst)
+    }
+
+    /// Lets no connect end before `add_permits`.
+    fn hold_connects(&self) {
+        self.0.connects.forget_permits(self.0.connects.available_permits());
+    }
+
+    /// Waits until so many connects were asked for.
+    async fn asked(&self, count: usize) {
+        until("connects", || self.0.asked.load(SeqCst) == count).await;
     }
 
     fn closed(&self) -> usize {
@@ -156,6 +169,7 @@ impl tower_service::Service<Uri> for Network {
     fn call(&mut self, _: Uri) -> Self::Future {
         let network = self.clone();
         Box::pin(async move {
+            network.0.asked.fetch_add(1, SeqCst);
             network.0.connects.acquire().await.unwrap().forget();
             if network.0.refuse.load(SeqCst) {
                 return Err(io::ErrorKind::ConnectionRefused.into());
@@ -385,10 +399,9 @@ async fn a_request_that_waits_for_a_connection_starts_a_connect_as_well() {
     let first = network.send(&client, 1, "http://a.test/held");
     network.held(1).await;
     // The second connect does not end before the first request does.
-    network.0.connects.forget_permits(1_000);
+    network.hold_connects();
     let second = network.send(&client, 1, "http://a.test/");
-    until("the second connect", || network.0.connects.available_permits() == 0).await;
-    sleep(Duration::from_millis(20)).await;
+    network.asked(2).await;
     network.release(first).await;
     network.release(second).await;
     assert_eq!(network.opened(), 1, "the second request has the first connection");
@@ -593,7 +606,11 @@ async fn negotiated_http2_opens_connections_that_it_does_not_use() {
     let [count, opened] = prose()
         .numbers::<2>("{} requests at once to a new server open {} TCP connections");
     let count = count as usize;
+    // No connect ends before all have begun.
+    network.hold_connects();
     let requests = network.send(&client, count, "https://a.test/held");
+    network.asked(count).await;
+    network.0.connects.add_permits(1_000);
     network.held(count).await;
     network.release(requests).await;
     assert_eq!(network.opened() as u64, opened);
@@ -749,24 +766,26 @@ fn a_connection_hangs_if_its_runtime_does_not_run() {
 // The program.
 
 /// Answers on each connection; the first `together` answers wait for one another.
-fn answer(server: Server, together: usize, response: &'static str) -> Arc<Seen> {
+fn answer(server: Server, together: usize, response: impl Into<String>) -> Arc<Seen> {
     let seen = Arc::new(Seen::default());
-    let all = seen.clone();
+    let (all, response) = (seen.clone(), response.into());
     thread::spawn(move || {
         loop {
             let Some(mut connection) = server.try_accept() else {
                 thread::sleep(Duration::from_millis(1));
                 continue;
             };
-            let seen = all.clone();
+            let (seen, response) = (all.clone(), response.clone());
             seen.connections.fetch_add(1, SeqCst);
             thread::spawn(move || {
                 while connection.head().is_ok() {
                     let now = seen.now.fetch_add(1, SeqCst) + 1;
                     seen.most.fetch_max(now, SeqCst);
-                    wait("requests at once", || seen.most.load(SeqCst) >= together);
+                    wait("as many requests at once as the page says", || {
+                        seen.most.load(SeqCst) >= together
+                    });
                     seen.now.fetch_sub(1, SeqCst);
-                    connection.send(response);
+                    connection.send(&response);
                 }
             });
         }
@@ -829,10 +848,20 @@ fn the_program_reports_each_error_with_its_causes() {
 async fn the_program_bounds_the_size_of_a_body() {
     let server = Server::start();
     let url = server.url("/");
-    answer(server, 0, "HTTP/1.1 200 OK\r\ncontent-length: 1048577\r\n\r\n");
+    let chunked = |size: usize| {
+        let body = ".".repeat(size);
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        format!("{head}{size:x}\r\n{body}\r\n0\r\n\r\n")
+    };
+    answer(server, 0, chunked(program::MAX_BODY + 1));
     let client = program::builder().build_http();
     let error = program::fetch(&client, &url).await.err().unwrap();
     assert_eq!(report(&*error), "length limit exceeded");
+    let server = Server::start();
+    let url = server.url("/");
+    answer(server, 0, chunked(program::MAX_BODY));
+    let fetched = program::fetch(&client, &url).await.unwrap();
+    assert_eq!(fetched.body.len(), program::MAX_BODY);
 }
 
 #[tokio::test]
@@ -900,7 +929,7 @@ fn nginx(more: &str) -> (tempfile::TempDir, Program, impl Fn() -> Vec<String>) {
                  access_log requests.log connection;
                  client_body_temp_path body; proxy_temp_path proxy;
                  fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-                 server {{ listen 127.0.0.1:{port}; {more} return 200 hello; }}
+                 server {{ listen 127.0.0.1:{port}; {more} location / {{ return 200 hello; }} }}
              }}"
         );
         fs::write(root.join("nginx.conf"), config).unwrap();
