@@ -82,7 +82,7 @@ pub fn tls_config(options: &Options) -> Result<ClientConfig, BoxError> {
 // ANCHOR_END: config
 
 // ANCHOR: roots
-fn own_roots(file: &str) -> Result<RootCertStore, BoxError> {
+pub fn own_roots(file: &str) -> Result<RootCertStore, BoxError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(file)? {
         roots.add(certificate).map_err(|error| format!("{file}: {error}"))?;
