@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Full};
+use http_body_util::{Empty, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -81,20 +81,19 @@ fn good(ca: &Ca) -> Identity {
 struct Shown {
     identity: Identity,
     alpn: &'static [&'static str],
-    tls: &'static [&'static SupportedProtocolVersion],
+    tls: &'static SupportedProtocolVersion,
     /// The CA of the clients, who must have a certificate.
     clients: Option<String>,
 }
 
 impl Shown {
     fn new(identity: Identity) -> Shown {
-        let tls = &[&TLS13, &TLS12];
-        Shown { identity, alpn: &["h2", "http/1.1"], tls, clients: None }
+        Shown { identity, alpn: &["h2", "http/1.1"], tls: &TLS13, clients: None }
     }
 
     fn config(self) -> ServerConfig {
         let Identity(chain, key) = self.identity;
-        let builder = ServerConfig::builder_with_protocol_versions(self.tls);
+        let builder = ServerConfig::builder_with_protocol_versions(&[self.tls]);
         let builder = match self.clients {
             Some(ca) => {
                 let folder = TempDir::new().unwrap();
@@ -430,7 +429,7 @@ async fn the_version_is_negotiated() {
         (&["http/1.1"], "HTTP/1.1"),
         (&[], "HTTP/1.1"),
     ] {
-        for tls in [&[&TLS12], &[&TLS13]] {
+        for tls in [&TLS12, &TLS13] {
             let server = Shown { alpn, tls, ..Shown::new(good(&ca)) };
             let printed = ask(server, &ca.pem()).await.unwrap();
             assert_eq!(printed, format!("{version} 200 OK: no name, known: false"));
@@ -588,7 +587,7 @@ impl Strict {
         &self,
         client: Option<Identity>,
         alpn: &'static [&'static str],
-        tls: &'static [&'static SupportedProtocolVersion],
+        tls: &'static SupportedProtocolVersion,
     ) -> Result<String, String> {
         let clients = Some(self.ca.pem());
         let server = Shown { alpn, tls, clients, ..Shown::new(good(&self.ca)) };
@@ -605,7 +604,7 @@ impl Strict {
 #[tokio::test]
 async fn a_client_certificate_is_accepted() {
     let strict = Strict::new();
-    for tls in [&[&TLS12], &[&TLS13]] {
+    for tls in [&TLS12, &TLS13] {
         for (alpn, version) in [(&["h2"], "HTTP/2.0"), (&["http/1.1"], "HTTP/1.1")] {
             let alice = sign(&strict.ca, &["alice"], |_| {});
             let printed = strict.ask(Some(alice), alpn, tls).await.unwrap();
@@ -618,7 +617,7 @@ async fn a_client_certificate_is_accepted() {
 async fn without_a_client_certificate_tls_1_2_fails_to_connect() {
     let strict = Strict::new();
     for alpn in [&["h2"], &["http/1.1"]] {
-        let printed = strict.ask(None, alpn, &[&TLS12]).await.unwrap_err();
+        let printed = strict.ask(None, alpn, &TLS12).await.unwrap_err();
         let error =
             "client error (Connect): received fatal alert: CertificateRequired";
         assert_eq!(printed, error);
@@ -631,7 +630,7 @@ async fn without_a_client_certificate_tls_1_3_fails_later() {
     let strict = Strict::new();
     for alpn in [&["h2"], &["http/1.1"]] {
         for _ in 0..10 {
-            let printed = strict.ask(None, alpn, &[&TLS13]).await.unwrap_err();
+            let printed = strict.ask(None, alpn, &TLS13).await.unwrap_err();
             eprintln!("{alpn:?} {printed}");
         }
     }
@@ -641,7 +640,8 @@ async fn without_a_client_certificate_tls_1_3_fails_later() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_handshake_ends_in_time() {
-    let limit = https().number("so a server has {} seconds to do all of that");
+    let limit = https()
+        .number("a new connection has {} seconds for the address, TCP and TLS");
     let folder = folder();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -685,7 +685,7 @@ async fn the_time_limit_of_the_connector_is_for_tcp_alone() {
 
 #[tokio::test]
 async fn a_silent_or_endless_response_ends_in_time() {
-    let limit = https().number("and {} seconds for the whole response");
+    let limit = https().number("the request has {} seconds in all");
     for answer in ["", "HTTP/1.1 200 OK\r\n\r\n"] {
         let ca = ca("ours");
         let folder = TempDir::new().unwrap();
