@@ -435,8 +435,8 @@ async fn idle(builder: &legacy::Builder, used: Duration) -> Duration {
     get(&client, "http://a.test/").await.unwrap();
     let last = Instant::now();
     while network.closed() == 0 {
-        sleep(Duration::from_millis(100)).await;
-        assert!(last.elapsed() < 100 * DAY, "the pool closes it");
+        sleep(Duration::from_millis(500)).await;
+        assert!(last.elapsed() < Duration::from_secs(600), "the pool closes it");
     }
     assert_eq!(network.opened(), 1);
     last.elapsed()
@@ -460,8 +460,10 @@ async fn with_a_pool_timer_idle_connections_are_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn the_program_closes_them_sooner() {
-    let limit =
-        Duration::from_secs(prose().number("The program keeps them for {} seconds"));
+    let limit = Duration::from_secs(
+        prose()
+            .number("The program keeps them for {} seconds, at most twice as long"),
+    );
     let after = idle(&program::builder(), Duration::from_secs(1)).await;
     let range = limit..2 * limit + Duration::from_secs(1);
     assert!(range.contains(&after), "closed after {after:?}");
@@ -650,6 +652,24 @@ async fn a_poisoned_connection_is_not_used_again() {
             response.into_body().collect().await.unwrap();
             assert_eq!(network.opened(), opened);
         }
+    }
+}
+
+#[tokio::test]
+async fn after_a_time_limit_http2_uses_the_connection_again_unless_it_is_poisoned() {
+    let network = Network::new(true);
+    let client: Pooled = builder().build(network.clone());
+    for (poison, opened) in [(false, 1), (true, 2)] {
+        let mut request = Request::new(NoBody::new());
+        *request.uri_mut() = Uri::from_static("https://a.test/held");
+        let captured = capture_connection(&mut request);
+        let limit = Duration::from_millis(50);
+        timeout(limit, client.request(request)).await.expect_err("no answer");
+        if poison {
+            captured.connection_metadata().as_ref().unwrap().poison();
+        }
+        get(&client, "https://a.test/").await.unwrap();
+        assert_eq!(network.opened(), opened, "poisoned: {poison}");
     }
 }
 
