@@ -1,5 +1,5 @@
 // ANCHOR: program
-//! A client that fetches many URLs, a few at a time, over the connections of one pool.
+//! A client that fetches many URLs, a few at a time, over one pool of connections.
 
 use std::collections::HashSet;
 use std::env;
@@ -20,7 +20,6 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-// ANCHOR: limits
 /// Requests at a time. With HTTP/1 each has a connection of its own.
 pub const AT_ONCE: usize = 8;
 /// For one request: the connect, the response and its whole body.
@@ -31,7 +30,6 @@ pub const MAX_BODY: usize = 1024 * 1024;
 pub const IDLE: Duration = Duration::from_secs(20);
 /// Idle connections that are kept, for each scheme, host and port.
 pub const MAX_IDLE: usize = AT_ONCE;
-// ANCHOR_END: limits
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type HttpClient = Client<HttpConnector, Empty<Bytes>>;
@@ -108,7 +106,7 @@ async fn main() -> ExitCode {
         }
     }
     let (fetched, connections) = (count - failed, connections.len());
-    println!("{fetched} of {count} fetched, over {connections} connections");
+    println!("{fetched} of {count} fetched; connections used: {connections}");
     ExitCode::from(u8::from(failed > 0))
 }
 

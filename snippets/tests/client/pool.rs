@@ -833,7 +833,7 @@ fn the_program_sends_8_at_once() {
     assert_eq!(lines.iter().filter(|printed| **printed == line).count(), 30);
     assert_eq!(seen.most.load(SeqCst), at_once, "no more at once");
     assert_eq!(seen.connections.load(SeqCst), at_once);
-    let last = format!("30 of 30 fetched, over {at_once} connections");
+    let last = format!("30 of 30 fetched; connections used: {at_once}");
     assert_eq!(lines.last(), Some(&last));
 }
 
@@ -847,7 +847,7 @@ fn the_program_reports_each_error_with_its_causes() {
     let urls = [&good, &refused, "https://a.test/", "/path", "http://[/"];
     let (status, mut lines) = Program::client("pool", &urls).wait();
     assert_eq!(status.code(), Some(1));
-    assert_eq!(lines.pop().unwrap(), "1 of 5 fetched, over 1 connections");
+    assert_eq!(lines.pop().unwrap(), "1 of 5 fetched; connections used: 1");
     lines.sort();
     let mut expected = [
         format!("{good}: 200 OK, 5 bytes"),
@@ -920,7 +920,7 @@ fn others_nginx_sees_8_connections() {
     wait("30 requests in the log", || log().len() == 30);
     let connections: HashSet<_> = log().into_iter().collect();
     assert!(connections.len() <= at_once, "{connections:?}");
-    let last = format!("30 of 30 fetched, over {} connections", connections.len());
+    let last = format!("30 of 30 fetched; connections used: {}", connections.len());
     assert_eq!(lines.last(), Some(&last));
 }
 
