@@ -1,0 +1,495 @@
+//! What src/client/failures.md promises.
+
+use std::error::Error;
+use std::fs;
+use std::future::{Future, pending};
+use std::io;
+use std::net::TcpListener;
+use std::pin::Pin;
+use std::process::Command;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http_body_util::Empty;
+use hyper::Uri;
+use hyper::body::Bytes;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::client::legacy::connect::{
+    Connect, Connected, Connection, HttpConnector,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::time::{Instant, sleep, timeout};
+use tower::service_fn;
+
+use harness::{Program, Prose, Server, page};
+
+/// The program itself, for tests on an in-memory connection with a clock that they move.
+#[allow(dead_code)]
+#[path = "../../client/failures.rs"]
+mod program;
+
+fn failures() -> Prose {
+    page("client/failures")
+}
+
+fn connect_limit() -> u64 {
+    failures().number("A connection that is not ready after {} seconds is given up")
+}
+
+fn head_limit() -> u64 {
+    failures().number("the head of the response must be there after {} seconds")
+}
+
+fn pause_limit() -> u64 {
+    failures().number("a pause of {} seconds in the body ends it")
+}
+
+fn total_limit() -> u64 {
+    failures().number("after {} seconds everything ends")
+}
+
+// In memory, on a clock that the tests move.
+
+/// One end of an in-memory connection, as a connector returns it.
+pub struct Memory(TokioIo<DuplexStream>);
+
+impl Memory {
+    /// A connection, and its other end for the server.
+    pub fn pair() -> (Memory, DuplexStream) {
+        let (client, server) = duplex(64 * 1024);
+        (Memory(TokioIo::new(client)), server)
+    }
+}
+
+impl Connection for Memory {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl Read for Memory {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl Write for Memory {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Reads the head of a request.
+pub async fn read_head(stream: &mut DuplexStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+}
+
+/// A client of the program whose connections `serve` answers.
+fn client<S, F>(serve: S) -> Client<impl Connect + Clone, Empty<Bytes>>
+where
+    S: Fn(DuplexStream) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let connector = program::in_time(service_fn(move |_: Uri| {
+        let (client, server) = Memory::pair();
+        tokio::spawn(serve(server));
+        async { Ok::<_, io::Error>(client) }
+    }));
+    Client::builder(TokioExecutor::new()).build(connector)
+}
+
+/// Runs this on a clock that stands still while something can run, and says how long it took.
+fn paused<T>(future: impl Future<Output = T>) -> (T, Duration) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let start = Instant::now();
+        (future.await, start.elapsed())
+    })
+}
+
+fn uri() -> Uri {
+    Uri::from_static("http://server.test/")
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// Asserts that a limit fired, and when.
+fn gives_up(
+    result: (Result<Vec<u8>, tower::BoxError>, Duration),
+    text: &str,
+    after: u64,
+) {
+    let (result, took) = result;
+    let error = result.expect_err("the limit ends it");
+    assert_eq!(chain(&*error), text);
+    let after = seconds(after);
+    assert!(
+        (after..after + Duration::from_millis(10)).contains(&took),
+        "it ends after {took:?}, not {after:?}"
+    );
+}
+
+/// An error with its causes.
+pub fn chain(error: &dyn Error) -> String {
+    let source = error.source().map(|source| format!(": {}", chain(source)));
+    format!("{error}{}", source.unwrap_or_default())
+}
+
+#[test]
+fn the_connect_limit_fires() {
+    let result = paused(async {
+        let connector =
+            program::in_time(service_fn(|_: Uri| pending::<io::Result<Memory>>()));
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        program::fetch(&client, uri(), program::TOTAL).await
+    });
+    gives_up(result, "client error (Connect): request timed out", connect_limit());
+}
+
+#[test]
+fn the_connectors_own_limit_does_not_cover_the_resolver() {
+    failures().says("covers TCP alone");
+    paused(async {
+        let resolver =
+            service_fn(|_: Name| pending::<io::Result<std::vec::IntoIter<_>>>());
+        let mut connector = HttpConnector::new_with_resolver(resolver);
+        connector.set_connect_timeout(Some(seconds(1)));
+        let client: Client<_, Empty<Bytes>> =
+            Client::builder(TokioExecutor::new()).build(connector);
+        timeout(seconds(3600), client.get(uri())).await.expect_err(
+            "set_connect_timeout now covers the resolver: say so on the page",
+        );
+    });
+}
+
+#[test]
+fn the_limit_for_the_head_fires() {
+    let result = paused(async {
+        let client = client(|mut server| async move {
+            read_head(&mut server).await;
+            pending().await
+        });
+        program::fetch(&client, uri(), program::TOTAL).await
+    });
+    gives_up(result, "no response within 10s", head_limit());
+}
+
+#[test]
+fn the_limit_for_a_pause_in_the_body_fires() {
+    let result = paused(async {
+        let client = client(|mut server| async move {
+            read_head(&mut server).await;
+            server
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhi")
+                .await
+                .unwrap();
+            pending().await
+        });
+        program::fetch(&client, uri(), program::TOTAL).await
+    });
+    gives_up(result, "nothing of the body for 5s", pause_limit());
+}
+
+#[test]
+fn a_body_that_trickles_passes_every_pause_and_meets_the_total_limit() {
+    let result = paused(async {
+        let client = client(|mut server| async move {
+            read_head(&mut server).await;
+            server.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            while server.write_all(b"x").await.is_ok() {
+                sleep(seconds(pause_limit() - 1)).await;
+            }
+        });
+        program::fetch(&client, uri(), program::TOTAL).await
+    });
+    gives_up(result, "not finished within 30s", total_limit());
+}
+
+#[test]
+fn a_slow_response_within_the_limits_arrives() {
+    let (body, _) = paused(async {
+        let client = client(|mut server| async move {
+            read_head(&mut server).await;
+            sleep(seconds(head_limit() - 1)).await;
+            let head = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n";
+            server.write_all(head).await.unwrap();
+            for byte in [b"o", b"k"] {
+                sleep(seconds(pause_limit() - 1)).await;
+                server.write_all(byte).await.unwrap();
+            }
+        });
+        program::fetch(&client, uri(), program::TOTAL).await
+    });
+    assert_eq!(body.expect("each wait is short enough"), b"ok");
+}
+
+// On the running program.
+
+/// Runs the program to its end; its status, and what it prints.
+fn run(arguments: &[&str]) -> (Option<i32>, String) {
+    let (status, lines) = Program::client("failures", arguments).wait();
+    (status.code(), lines.join("\n"))
+}
+
+/// What the program prints about a server that reads its request, sends these bytes and closes.
+fn answered_by(bytes: &'static [u8]) -> String {
+    let server = Server::start();
+    let url = server.url("/");
+    let mut program = Program::client("failures", &[&url]);
+    let mut connection = server.accept();
+    connection.head().unwrap();
+    connection.send(bytes);
+    drop(connection);
+    let (status, lines) = program.wait();
+    assert_eq!(status.code(), Some(1), "{lines:?}");
+    lines.join("\n")
+}
+
+#[test]
+fn it_prints_the_body() {
+    let server = Server::start();
+    let mut program = Program::client("failures", &[&server.url("/hello?a=b")]);
+    let mut connection = server.accept();
+    let head = connection.head().unwrap();
+    assert_eq!(
+        head,
+        format!("GET /hello?a=b HTTP/1.1\r\nhost: {}\r\n\r\n", server.address)
+    );
+    connection.send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello");
+    let (status, lines) = program.wait();
+    assert_eq!((status.code(), lines), (Some(0), vec!["hello".to_owned()]));
+}
+
+#[test]
+fn its_second_argument_is_the_total_limit_and_the_server_sees_a_close() {
+    let server = Server::start();
+    let mut program = Program::client("failures", &[&server.url("/"), "1"]);
+    let mut connection = server.accept();
+    connection.head().unwrap();
+    let (status, lines) = program.wait();
+    assert_eq!(lines, ["not finished within 1s"]);
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(connection.rest().unwrap(), "");
+}
+
+#[test]
+fn errors_before_a_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let refused = format!("http://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    for (url, text) in [
+        (
+            &*refused,
+            "client error (Connect): tcp connect error: Connection refused (os error 111)",
+        ),
+        (
+            "https://127.0.0.1:1/",
+            "client error (Connect): invalid URL, scheme is not http",
+        ),
+        ("/path", "client error (UserAbsoluteUriRequired)"),
+    ] {
+        let (status, lines) = run(&[url]);
+        assert_eq!((status, &*lines), (Some(1), text), "{url}");
+    }
+    let (_, lines) = run(&["http://no-such-host.invalid/"]);
+    let text =
+        "client error (Connect): dns error: failed to lookup address information";
+    assert!(lines.starts_with(text), "{lines}");
+}
+
+#[test]
+fn a_close_before_the_response() {
+    let text =
+        "client error (SendRequest): connection closed before message completed";
+    assert_eq!(answered_by(b""), text);
+    assert_eq!(answered_by(b"HTTP/1.1 200 OK\r\ncontent-le"), text);
+}
+
+#[test]
+fn a_close_with_data_that_the_server_has_not_read() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let mut program = Program::client("failures", &[&url]);
+    let (stream, _) = listener.accept().unwrap();
+    // The request stays in the socket. A close then is a reset.
+    stream.peek(&mut [0]).unwrap();
+    drop(stream);
+    assert_eq!(
+        program.line(),
+        "client error (SendRequest): connection error: Connection reset by peer (os error 104)"
+    );
+    program.wait();
+}
+
+#[test]
+fn no_http_server() {
+    let text = "client error (SendRequest): invalid HTTP version parsed";
+    assert_eq!(answered_by(b"SSH-2.0-OpenSSH_9.9\r\n"), text);
+    // A TLS alert, as a port that expects TLS sends it.
+    assert_eq!(answered_by(b"\x15\x03\x01\x00\x02\x02\x46"), text);
+}
+
+#[test]
+fn a_body_that_is_cut() {
+    assert_eq!(
+        answered_by(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhi"),
+        "error reading a body from connection: end of file before message length reached"
+    );
+    assert_eq!(
+        answered_by(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n"
+        ),
+        "error reading a body from connection: unexpected EOF during chunk size line"
+    );
+}
+
+#[test]
+fn a_cut_body_that_has_no_length_is_no_error() {
+    let server = Server::start();
+    let mut program = Program::client("failures", &[&server.url("/")]);
+    let mut connection = server.accept();
+    connection.head().unwrap();
+    connection.send("HTTP/1.1 200 OK\r\n\r\nhalf of it");
+    drop(connection);
+    let (status, lines) = program.wait();
+    assert_eq!((status.code(), lines), (Some(0), vec!["half of it".to_owned()]));
+}
+
+#[test]
+fn a_body_that_is_too_long() {
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let server = Server::start();
+    let mut program = Program::client("failures", &[&server.url("/")]);
+    let mut connection = server.accept();
+    connection.head().unwrap();
+    connection.send(head);
+    let chunk = vec![b'x'; program::MAX_BODY];
+    connection.send(format!("{:x}\r\n", chunk.len()));
+    connection.send(&chunk);
+    connection.send("\r\n1\r\nx\r\n");
+    assert_eq!(program.line(), "length limit exceeded");
+    assert_eq!(program.wait().0.code(), Some(1));
+}
+
+/// A client of the test itself, and the error of its request to a server that sends these bytes
+/// and closes.
+fn error_after(bytes: &'static [u8]) -> tower::BoxError {
+    let (result, _) = paused(async {
+        let client = client(move |mut server| async move {
+            read_head(&mut server).await;
+            server.write_all(bytes).await.unwrap();
+        });
+        program::fetch(&client, uri(), program::TOTAL).await
+    });
+    result.expect_err("the response is not whole")
+}
+
+#[test]
+fn the_debug_form_of_an_incomplete_message() {
+    let error = error_after(b"");
+    let text = "hyper_util::client::legacy::Error(SendRequest, hyper::Error(IncompleteMessage))";
+    assert_eq!(format!("{error:?}"), text);
+}
+
+#[test]
+fn a_cut_body_is_an_io_error_and_nothing_else() {
+    let error = error_after(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhi");
+    let error = error.downcast_ref::<hyper::Error>().expect("the body's error");
+    assert!(
+        !(error.is_incomplete_message()
+            || error.is_closed()
+            || error.is_canceled()
+            || error.is_timeout()
+            || error.is_parse()
+            || error.is_user())
+    );
+    let io = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
+    assert_eq!(io.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[test]
+fn a_timeout_around_the_client_ends_with_the_head() {
+    failures().says("both end with the head of the response");
+    paused(async {
+        let client = client(|mut server| async move {
+            read_head(&mut server).await;
+            server
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhi")
+                .await
+                .unwrap();
+            pending().await
+        });
+        let service = tower::timeout::Timeout::new(client, seconds(1));
+        let request = hyper::Request::get(uri()).body(Empty::new()).unwrap();
+        let response = tower::ServiceExt::oneshot(service, request).await.unwrap();
+        let body = http_body_util::BodyExt::collect(response.into_body());
+        timeout(seconds(3600), body).await.expect_err("no limit covers the body");
+    });
+}
+
+#[test]
+#[ignore = "needs nginx"]
+fn others_nginx_answers_and_trickles() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().display();
+    fs::write(folder.path().join("long"), vec![b'x'; 100_000]).unwrap();
+    fs::write(folder.path().join("short"), "short").unwrap();
+    let nginx = Program::of_others(|port| {
+        let config = format!(
+            "daemon off; pid {root}/pid; error_log stderr;
+            events {{}}
+            http {{
+                access_log off;
+                client_body_temp_path {root}/1; proxy_temp_path {root}/2;
+                fastcgi_temp_path {root}/3; uwsgi_temp_path {root}/4; scgi_temp_path {root}/5;
+                server {{
+                    listen 127.0.0.1:{port}; root {root};
+                    location /long {{ limit_rate 100; }}
+                }}
+            }}"
+        );
+        let file = folder.path().join("nginx.conf");
+        fs::write(&file, config).unwrap();
+        let mut command = Command::new("/usr/sbin/nginx");
+        command.arg("-c").arg(file).arg("-p").arg(folder.path());
+        command
+    });
+    let url = format!("http://{}", nginx.address);
+    assert_eq!(run(&[&format!("{url}/short")]), (Some(0), "short".to_owned()));
+    let (status, lines) = run(&[&format!("{url}/long"), "1"]);
+    assert_eq!((status, &*lines), (Some(1), "not finished within 1s"));
+}
