@@ -515,8 +515,14 @@ fn a_server_without_http2_is_reported() {
     let server = Program::start("hello-world");
     let url = format!("http://{}/", server.address);
     let (status, printed) = Program::client("client-http2", &[&url, "1"]).wait();
-    let error = "client error (SendRequest): dispatch task is gone: runtime dropped the dispatch task";
-    assert_eq!(printed[0], error);
+    // Which one depends on how far the request has come when the server closes.
+    let errors = [
+        "client error (SendRequest): dispatch task is gone: runtime dropped the dispatch task",
+        "client error (Canceled): operation was canceled: connection ",
+        "client error (SendRequest): connection error: ",
+    ];
+    let known = errors.iter().any(|error| printed[0].starts_with(error));
+    assert!(known, "{}", printed[0]);
     assert_eq!(status.code(), Some(1));
 }
 
