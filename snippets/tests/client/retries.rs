@@ -505,7 +505,10 @@ fn the_total_limit_ends_the_attempts() {
     let limit = retries().number("all of them together have {} seconds");
     paused(async {
         let start = Instant::now();
-        let (client, _) = counted(|_, _| pending());
+        let (client, _) = counted(|_, stream| async move {
+            let _open = stream;
+            pending().await
+        });
         let result =
             program::send(&client, &program::budget(), request(Method::GET)).await;
         assert_eq!(chain(&*result.unwrap_err()), "deadline has elapsed");
