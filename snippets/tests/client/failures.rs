@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fs;
 use std::future::{Future, pending};
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::process::Command;
 use std::task::{Context, Poll};
@@ -20,6 +20,7 @@ use hyper_util::client::legacy::connect::{
     Connect, Connected, Connection, HttpConnector,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, sleep, timeout};
 use tower::service_fn;
@@ -308,9 +309,11 @@ fn its_second_argument_is_the_total_limit_and_the_server_sees_a_close() {
 
 #[test]
 fn errors_before_a_connection() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let refused = format!("http://{}/", listener.local_addr().unwrap());
-    drop(listener);
+    // Bound, and not listening.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let refused = format!("http://{address}/");
     for (url, text) in [
         (
             &*refused,

@@ -204,6 +204,7 @@ fn a_time_limit_proves_nothing() {
 
 // HTTP/2, frame by frame.
 
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
@@ -302,6 +303,14 @@ fn goaway_that_covers_the_stream_proves_nothing() {
         let (fate, chain) = http2_fate(goaway(1, reason), true);
         assert_eq!(fate, Fate::Unknown, "{chain}");
     }
+}
+
+#[test]
+fn an_error_that_the_client_itself_finds_proves_nothing() {
+    // Data belongs to a stream.
+    let (fate, chain) = http2_fate(frame(DATA, 0, 0, b"x"), false);
+    assert!(chain.contains("connection error detected"), "{chain}");
+    assert_eq!(fate, Fate::Unknown);
 }
 
 #[test]
@@ -505,7 +514,10 @@ fn the_total_limit_ends_the_attempts() {
     let limit = retries().number("all of them together have {} seconds");
     paused(async {
         let start = Instant::now();
-        let (client, _) = counted(|_, _| pending());
+        let (client, _) = counted(|_, stream| async move {
+            let _open = stream;
+            pending().await
+        });
         let result =
             program::send(&client, &program::budget(), request(Method::GET)).await;
         assert_eq!(chain(&*result.unwrap_err()), "deadline has elapsed");
