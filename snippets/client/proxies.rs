@@ -106,7 +106,7 @@ pub fn request(
 
 // ANCHOR: address
 /// `http://host:port/`, always with a port.
-fn address(url: &Uri) -> Result<Uri, BoxError> {
+pub fn address(url: &Uri) -> Result<Uri, BoxError> {
     let host = url.host().ok_or("a URL without a host")?;
     let port = url.port_u16().unwrap_or(match url.scheme_str() {
         Some("http") => 80,
@@ -292,7 +292,7 @@ where
     Ok((head, body.to_bytes()))
 }
 
-async fn run(
+pub async fn run(
     url: &str,
     proxy: Option<&str>,
     ca: Option<&str>,
@@ -329,7 +329,7 @@ async fn print() -> Result<(), BoxError> {
 }
 
 /// An error with its causes: hyper's errors do not print theirs.
-fn report(error: &dyn Error) -> String {
+pub fn report(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
