@@ -350,7 +350,8 @@ fn a_variable_that_cannot_be_read_is_an_error_and_not_a_way_around_the_proxy() {
 
 #[test]
 fn a_proxy_at_https_is_refused() {
-    let proxy = format!("https://{}", Server::start().address);
+    let server = Server::start();
+    let proxy = format!("https://{}", server.address);
     let mut client = Run::start(&[("ALL_PROXY", &proxy)], &["http://a.test/"]);
     client.fails("client error (Connect): no support for this https proxy");
 }
