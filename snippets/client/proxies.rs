@@ -72,7 +72,7 @@ pub fn matcher(proxy: Option<&str>) -> Result<Matcher, BoxError> {
     Ok(Matcher::from_env())
 }
 
-/// A matcher ignores what is no URL of a proxy, and the client would pass it by.
+/// The matcher would ignore such a value, and the client connect directly.
 fn check(name: &str, url: &str) -> Result<(), BoxError> {
     let matcher = Matcher::builder().all(url).build();
     match matcher.intercept(&Uri::from_static("http://a.test/")) {
@@ -124,53 +124,59 @@ async fn connect(matcher: Arc<Matcher>, url: Uri) -> Result<Stream, BoxError> {
     let Some(proxy) = matcher.intercept(&url) else {
         return Ok(Stream { io: tcp.oneshot(target).await?, forwards: false });
     };
-    let proxy_address = address(proxy.uri())?;
-    let io = tcp
-        .oneshot(proxy_address.clone())
-        .await
-        .map_err(|error| format!("no connection to the proxy: {}", report(&error)))?;
+    let io = tcp.oneshot(address(proxy.uri())?).await;
+    let io = io.map_err(|e| format!("no connection to the proxy: {}", report(&e)))?;
     if forwarder(&matcher, &url).is_some() {
         return Ok(Stream { io, forwards: true });
     }
-    // What follows wants a connector. This one has connected already.
+    Ok(Stream { io: tunnel(&proxy, io, target).await?, forwards: false })
+}
+// ANCHOR_END: connect
+
+// ANCHOR: tunnel
+async fn tunnel(
+    proxy: &Intercept,
+    io: TokioIo<TcpStream>,
+    target: Uri,
+) -> Result<TokioIo<TcpStream>, BoxError> {
+    let address = address(proxy.uri())?;
+    // Each of these takes a connector. Ours has connected already.
     let mut io = Some(io);
-    let io = service_fn(move |_: Uri| {
+    let connector = service_fn(move |_: Uri| {
         let io: io::Result<_> = io.take().ok_or(io::ErrorKind::NotConnected.into());
         ready(io)
     });
-    let io = match (proxy.uri().scheme_str(), proxy.raw_auth()) {
-        (Some("http"), _) => {
-            let mut tunnel = Tunnel::new(proxy_address, io);
+    // ANCHOR_END: tunnel
+    // ANCHOR: kinds
+    let scheme = proxy.uri().scheme_str().unwrap_or_default();
+    let target = match scheme {
+        "socks4" | "socks5" => resolve(&target, scheme == "socks4").await?,
+        _ => target,
+    };
+    match (scheme, proxy.raw_auth()) {
+        ("http", _) => {
+            let mut tunnel = Tunnel::new(address, connector);
             if let Some(auth) = proxy.basic_auth() {
                 tunnel = tunnel.with_auth(auth.clone());
             }
-            tunnel.oneshot(target).await?
+            Ok(tunnel.oneshot(target).await?)
         }
-        // ANCHOR_END: connect
-        // ANCHOR: socks
-        (Some(scheme @ ("socks5" | "socks5h")), auth) => {
-            let mut socks = SocksV5::new(proxy_address, io);
+        ("socks5" | "socks5h", auth) => {
+            let mut socks = SocksV5::new(address, connector);
             if let Some((user, password)) = auth {
                 socks = socks.with_auth(user.to_owned(), password.to_owned());
             }
-            let here = scheme == "socks5";
-            socks
-                .oneshot(if here { resolve(&target, false).await? } else { target })
-                .await?
+            Ok(socks.oneshot(target).await?)
         }
-        (Some(scheme @ ("socks4" | "socks4a")), None) => {
-            let here = scheme == "socks4";
-            let target = if here { resolve(&target, true).await? } else { target };
-            SocksV4::new(proxy_address, io).oneshot(target).await?
+        ("socks4" | "socks4a", None) => {
+            Ok(SocksV4::new(address, connector).oneshot(target).await?)
         }
-        (scheme, _) => {
-            let scheme = scheme.unwrap_or_default();
-            return Err(format!("no support for this {scheme} proxy").into());
-        }
-    };
-    Ok(Stream { io, forwards: false })
+        _ => Err(format!("no support for this {scheme} proxy").into()),
+    }
+    // ANCHOR_END: kinds
 }
 
+// ANCHOR: resolve
 /// The same with an address in the place of the name.
 async fn resolve(target: &Uri, only_v4: bool) -> Result<Uri, BoxError> {
     let authority = target.authority().ok_or("a URL without a host")?;
@@ -179,7 +185,7 @@ async fn resolve(target: &Uri, only_v4: bool) -> Result<Uri, BoxError> {
     let address = address.ok_or("the name has no address for this proxy")?;
     Ok(format!("http://{address}/").parse()?)
 }
-// ANCHOR_END: socks
+// ANCHOR_END: resolve
 
 // ANCHOR: stream
 /// A connection, and whether it leads to a proxy that forwards requests.

@@ -682,7 +682,7 @@ async fn head_of(listener: &tokio::net::TcpListener) -> tokio::net::TcpStream {
 
 #[test]
 fn a_silent_proxy_ends_at_the_limit_for_connecting() {
-    let limit = proxies().number("The whole way to the server may take {} seconds");
+    let limit = proxies().number("Connecting may take {} seconds, proxy and TLS included");
     assert_eq!(program::CONNECT.as_secs(), limit);
     run(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -694,11 +694,10 @@ fn a_silent_proxy_ends_at_the_limit_for_connecting() {
         tokio::time::pause();
         let start = Instant::now();
         let error = client.await.unwrap().unwrap_err();
-        let waited = start.elapsed();
+        let waited = start.elapsed().as_secs();
         let message = "client error (Connect): deadline has elapsed";
         assert_eq!(program::report(&*error), message);
-        let range = Duration::from_secs(limit / 2)..=Duration::from_secs(limit);
-        assert!(range.contains(&waited), "{waited:?}");
+        assert!((limit / 2..=limit).contains(&waited), "{waited} s, not {limit}");
     });
 }
 
@@ -719,13 +718,14 @@ fn a_silent_server_behind_a_tunnel_ends_at_the_same_limit() {
         let error = client.await.unwrap().unwrap_err();
         let message = "client error (Connect): deadline has elapsed";
         assert_eq!(program::report(&*error), message);
-        assert!(start.elapsed() <= program::CONNECT, "{:?}", start.elapsed());
+        let waited = start.elapsed().as_secs();
+        assert!(waited <= program::CONNECT.as_secs(), "{waited} s");
     });
 }
 
 #[test]
 fn a_body_that_stalls_behind_a_proxy_ends_at_the_total_limit() {
-    let limit = proxies().number("the request as a whole {} seconds");
+    let limit = proxies().number("and the whole request {} seconds");
     assert_eq!(program::TOTAL.as_secs(), limit);
     run(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -741,10 +741,9 @@ fn a_body_that_stalls_behind_a_proxy_ends_at_the_total_limit() {
         tokio::time::pause();
         let start = Instant::now();
         let error = client.await.unwrap().unwrap_err();
-        let waited = start.elapsed();
+        let waited = start.elapsed().as_secs();
         assert_eq!(program::report(&*error), "deadline has elapsed");
-        let range = Duration::from_secs(limit / 2)..=Duration::from_secs(limit);
-        assert!(range.contains(&waited), "{waited:?}");
+        assert!((limit / 2..=limit).contains(&waited), "{waited} s, not {limit}");
     });
 }
 
@@ -762,8 +761,8 @@ fn without_a_limit_a_silent_proxy_holds_the_client() {
         let request = tokio::spawn(client.get(url));
         let _stream = head_of(&listener).await;
         tokio::time::pause();
-        let hour = timeout(Duration::from_secs(100), request).await;
-        assert!(hour.is_err(), "the request ends by itself: {hour:?}");
+        let ended = timeout(5 * LIMIT, request).await;
+        assert!(ended.is_err(), "the request ends by itself: {ended:?}");
     });
 }
 
