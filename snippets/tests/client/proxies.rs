@@ -622,7 +622,10 @@ fn by_themselves_tunnel_and_socks_dial_443_for_a_url_without_a_port() {
 fn a_socks_url_for_an_http_connector_and_a_refusing_proxy_print_no_cause() {
     let closed = closed();
     run(async {
-        for proxy in [format!("http://{closed}"), format!("socks5://{closed}")] {
+        for (proxy, cause) in [
+            (format!("http://{closed}"), "Connection refused"),
+            (format!("socks5://{closed}"), "scheme is not http"),
+        ] {
             let socks = SocksV5::new(proxy.parse().unwrap(), HttpConnector::new());
             let client: Client<_, Empty<Bytes>> =
                 Client::builder(TokioExecutor::new()).build(socks);
@@ -632,6 +635,7 @@ fn a_socks_url_for_an_http_connector_and_a_refusing_proxy_print_no_cause() {
                 program::report(&error),
                 "client error (Connect): SOCKS error: failed to create underlying connection"
             );
+            assert!(format!("{error:?}").contains(cause), "{error:?}");
         }
         let proxy = format!("http://{closed}").parse().unwrap();
         let tunnel = Tunnel::new(proxy, HttpConnector::new());
@@ -682,7 +686,8 @@ async fn head_of(listener: &tokio::net::TcpListener) -> tokio::net::TcpStream {
 
 #[test]
 fn a_silent_proxy_ends_at_the_limit_for_connecting() {
-    let limit = proxies().number("Connecting may take {} seconds, proxy and TLS included");
+    let limit =
+        proxies().number("Connecting may take {} seconds, proxy and TLS included");
     assert_eq!(program::CONNECT.as_secs(), limit);
     run(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
