@@ -25,7 +25,7 @@ fn tunnels() -> Prose {
 }
 
 /// The proxy, with this list.
-fn start(allowed: &[String]) -> Program {
+pub fn start(allowed: &[String]) -> Program {
     // The address comes first.
     let mut command = Command::new("sh");
     command.args(["-c", "exec \"$0\" \"$2\" $1"]);
