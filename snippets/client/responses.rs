@@ -43,13 +43,7 @@ async fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let how = arguments.next().unwrap_or_default();
-    // ANCHOR: total
-    let result = match timeout(TOTAL, get(&url, &how)).await {
-        Ok(result) => result,
-        Err(_) => Err("the whole response took too long".into()),
-    };
-    // ANCHOR_END: total
-    match result {
+    match get_in_time(&url, &how).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", report(error.as_ref()));
@@ -57,6 +51,15 @@ async fn main() -> ExitCode {
         }
     }
 }
+
+// ANCHOR: total
+pub async fn get_in_time(url: &str, how: &str) -> Result<(), BoxError> {
+    match timeout(TOTAL, get(url, how)).await {
+        Ok(result) => result,
+        Err(_) => Err("the whole response took too long".into()),
+    }
+}
+// ANCHOR_END: total
 
 // ANCHOR: get
 async fn get(url: &str, how: &str) -> Result<(), BoxError> {
