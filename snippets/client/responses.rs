@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde_json::Value;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
-use tokio_util::codec::{FramedRead, LinesCodec};
+use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 use tokio_util::io::StreamReader;
 
 // ANCHOR: limits
@@ -148,7 +148,11 @@ where
     let codec = LinesCodec::new_with_max_length(MAX_LINE);
     let mut lines = FramedRead::new(reader, codec);
     while let Some(line) = idle(lines.next()).await? {
-        let value: Value = serde_json::from_str(&line?)?;
+        let line = line.map_err(|error| match error {
+            LinesCodecError::Io(error) => BoxError::from(error), // keeps its causes
+            error => error.into(),
+        })?;
+        let value: Value = serde_json::from_str(&line)?;
         to.write_all(format!("value: {value}\n").as_bytes()).await?;
         to.flush().await?;
     }
