@@ -1,10 +1,21 @@
 //! What src/client/decompression.md promises.
 
 use std::fs;
+use std::future::ready;
+use std::io;
 use std::process::Command;
 
+use async_compression::tokio::bufread::GzipDecoder;
 use async_compression::tokio::write::{BrotliEncoder, GzipEncoder, ZstdEncoder};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use futures_util::TryStreamExt;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue};
+use hyper::{Request, Response};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_util::io::StreamReader;
+use tower::{ServiceBuilder, ServiceExt};
+use tower_http::decompression::DecompressionLayer;
 
 use harness::{Program, Prose, Server, page};
 
@@ -66,6 +77,10 @@ async fn finish(mut encoder: impl AsyncWrite + Unpin, text: &[u8]) {
 
 #[tokio::main(flavor = "current_thread")]
 async fn compress(coding: &str, text: &[u8]) -> Vec<u8> {
+    compressed(coding, text).await
+}
+
+async fn compressed(coding: &str, text: &[u8]) -> Vec<u8> {
     let mut compressed = Vec::new();
     match coding {
         "br" => finish(BrotliEncoder::new(&mut compressed), text).await,
@@ -137,35 +152,101 @@ fn hyper_alone_does_not_decompress() {
     );
 }
 
+/// What the program prints of a response with this coding and body.
+fn printed(coding: &str, body: &[u8]) -> String {
+    answered("decompression", &encoded(coding, body)).2
+}
+
 #[test]
-fn probe() {
-    let one = compress("gzip", b"one\n");
-    let two = compress("gzip", b"two\n");
-    let both = [&*one, &*two].concat();
-    let show = |what: &str, bytes: &[u8]| {
-        let (_, status, printed) = answered("decompression", bytes);
-        println!("{what}: {status} {printed:?}");
-    };
-    show("apart", &chunked("gzip", &[&one, &two]));
-    show("together", &chunked("gzip", &[&both]));
-    show("length", &encoded("gzip", &both));
-    let z = [compress("zstd", b"one\n"), compress("zstd", b"two\n")].concat();
-    show("zstd", &encoded("zstd", &z));
-    for coding in ["br", "gzip", "zstd"] {
+fn only_the_first_of_several_gzip_streams_is_read() {
+    let (one, two) = (compress("gzip", b"one\n"), compress("gzip", b"two\n"));
+    let (_, status, apart) =
+        answered("decompression", &chunked("gzip", &[&one, &two]));
+    assert_eq!(status, 1, "tower-http has learnt it, the page must change: {apart}");
+    let error = "there are extra bytes after body has been decompressed";
+    assert!(apart.ends_with(error), "{apart}");
+    let both = [one, two].concat();
+    let (_, status, together) = answered("decompression", &encoded("gzip", &both));
+    assert_eq!((status, &*together), (0, "200 OK, length unknown\none"));
+}
+
+#[tokio::test]
+async fn async_compression_reads_them_all() {
+    let both =
+        [compressed("gzip", b"one\n").await, compressed("gzip", b"two\n").await];
+    let stream = Full::new(Bytes::from(both.concat())).into_data_stream();
+    let reader = StreamReader::new(stream.map_err(io::Error::other));
+    let mut decoder = GzipDecoder::new(reader);
+    decoder.multiple_members(true);
+    let mut text = String::new();
+    decoder.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "one\ntwo\n");
+}
+
+#[test]
+fn a_compressed_body_that_is_cut_short_is_an_error() {
+    for (coding, error) in [
+        ("br", "reached unexpected EOF"),
+        ("gzip", "unexpected end of file"),
+        ("zstd", "zstd stream did not finish"),
+    ] {
         let body = compress(coding, b"Hello, World!\nHello, hyper!\n");
-        show(coding, &encoded(coding, &body[..body.len() - 3]));
-        let close = encoded(coding, &body[..body.len() - 3]);
-        let close = close.iter().map(|b| *b).collect::<Vec<u8>>();
-        let _ = close;
-        show("plain", &encoded(coding, b"Hello, World! Hello, World! Hello, World!"));
-        show("empty", &encoded(coding, b""));
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: {coding}\r\n\r\n");
+        let cut = [head.as_bytes(), &body[..body.len() - 3]].concat();
+        let (_, status, printed) = answered("decompression", &cut);
+        assert_eq!(status, 1, "{coding}: a part passes for the whole: {printed}");
+        assert!(printed.ends_with(error), "{coding}: {printed}");
     }
-    show(
-        "twice",
-        &encoded("gzip, gzip", &compress("gzip", &compress("gzip", b"hi"))),
-    );
-    show("x-gzip", &encoded("x-gzip", &one));
-    show("GZIP", &encoded("GZIP", &one));
+}
+
+#[test]
+fn a_body_in_another_coding_than_its_header_says_is_an_error() {
+    for (coding, error) in [
+        ("br", "brotli error"),
+        ("gzip", "Invalid gzip header"),
+        ("zstd", "Unknown frame descriptor"),
+    ] {
+        let printed = printed(coding, "Hello, World!\n".repeat(3).as_bytes());
+        assert!(printed.ends_with(error), "{coding}: {printed}");
+    }
+}
+
+#[test]
+fn a_coding_by_another_name_is_left_alone() {
+    let body = compress("gzip", b"hi\n");
+    for coding in ["x-gzip", "GZIP", "gzip, gzip"] {
+        let printed = printed(coding, &body);
+        let error = "invalid utf-8 sequence of 1 bytes from index 1";
+        assert!(printed.ends_with(error), "{coding}: {printed}");
+    }
+}
+
+#[test]
+fn a_response_without_a_body_passes() {
+    assert_eq!(printed("gzip", b""), "200 OK, length unknown");
+}
+
+#[tokio::test]
+async fn the_layer_removes_two_headers_and_keeps_the_trailers() {
+    let body = compressed("gzip", b"hi\n").await;
+    let answer = move |_: Request<()>| {
+        let trailers = HeaderMap::from_iter([(ETAG, HeaderValue::from(7))]);
+        let sent = Full::new(Bytes::from(body.clone()));
+        let response = Response::builder()
+            .header(CONTENT_ENCODING, "gzip")
+            .header(CONTENT_LENGTH, body.len())
+            .body(sent.with_trailers(ready(Some(Ok(trailers)))));
+        ready(response)
+    };
+    let client = ServiceBuilder::new()
+        .layer(DecompressionLayer::new())
+        .map_response(|response: Response<_>| response)
+        .service_fn(answer);
+    let response = client.clone().oneshot(Request::new(())).await.unwrap();
+    assert!(response.headers().is_empty(), "{:?}", response.headers());
+    let body = response.into_body().collect().await.unwrap();
+    assert_eq!(body.trailers().unwrap()[ETAG], "7");
+    assert_eq!(body.to_bytes(), "hi\n");
 }
 
 #[test]

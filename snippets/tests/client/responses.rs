@@ -1,7 +1,9 @@
 //! What src/client/responses.md promises.
 
 use std::convert::Infallible;
-use std::future::ready;
+use std::error::Error;
+use std::future::{poll_fn, ready};
+use std::io;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -207,7 +209,7 @@ fn each_line_is_a_value_also_the_last_without_its_end() {
     let (_, status, printed) =
         answered(with_length("{\"a\": 1}\r\n[1, 2]\n\"end\""), "values");
     assert_eq!(status, 0, "{printed}");
-    let expected = "200 OK, 21 bytes\nvalue: {\"a\":1}\nvalue: [1,2]\nvalue: \"end\"";
+    let expected = "200 OK, 22 bytes\nvalue: {\"a\":1}\nvalue: [1,2]\nvalue: \"end\"";
     assert_eq!(printed, expected);
 }
 
@@ -415,14 +417,85 @@ async fn a_dropped_body_that_came_with_its_head_leaves_the_connection_usable() {
 async fn a_dropped_body_of_which_bytes_are_to_come_closes_the_connection() {
     assert!(!reused(&with_length("hi").replace(": 2", ": 3")).await);
     assert!(!reused(&chunked("hi").replace("0\r\n\r\n", "")).await);
+}
+
+/// hyper looks for the rest only once.
+#[tokio::test]
+async fn a_dropped_body_that_came_in_pieces_closes_the_connection() {
+    let two = chunked("hi").replace("0\r\n\r\n", "2\r\nho\r\n0\r\n\r\n");
+    assert!(!reused(&two).await);
     assert!(!reused(&with_length(&"x".repeat(500_000))).await);
 }
 
 #[tokio::test]
-async fn chunks_that_came_with_the_head() {
-    let two = chunked("hi").replace("0\r\n\r\n", "2\r\nho\r\n0\r\n\r\n");
-    println!("two chunks: {}", reused(&two).await);
-    println!("50 kB: {}", reused(&with_length(&"x".repeat(50_000))).await);
+async fn over_http2_a_dropped_body_ends_its_stream_alone() {
+    let (client, server) = duplex(1 << 16);
+    let server = tokio::spawn(async move {
+        let mut server = h2::server::handshake(server).await.unwrap();
+        let (_, mut respond) = server.accept().await.unwrap().unwrap();
+        let mut send = respond.send_response(Response::new(()), false).unwrap();
+        send.send_data(Bytes::from("part"), false).unwrap();
+        // The second request comes on the same connection.
+        let (_, mut respond) = server.accept().await.unwrap().unwrap();
+        respond.send_response(Response::new(()), true).unwrap();
+        while server.accept().await.is_some() {}
+        poll_fn(|cx| send.poll_reset(cx)).await
+    });
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(client)).await.unwrap();
+    tokio::spawn(connection);
+    for _ in 0..2 {
+        let request = Request::get("http://localhost/").body(Empty::<Bytes>::new());
+        let response = timeout(LIMIT, sender.send_request(request.unwrap())).await;
+        drop(response.expect("the connection answers").unwrap());
+    }
+    drop(sender);
+    let reset = timeout(LIMIT, server).await.expect("the client leaves").unwrap();
+    assert_eq!(reset.unwrap(), Reason::CANCEL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_not_read_makes_the_server_wait() {
+    let (mut sender, mut server) = connect().await;
+    let request = sender.send_request(Request::new(Empty::new()));
+    let play = async {
+        server.read(&mut [0; 1000]).await.unwrap();
+        server.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+    };
+    let (response, ()) = tokio::join!(request, play);
+    let much = vec![b'x'; 10_000_000];
+    let written = timeout(LIMIT, server.write_all(&much)).await;
+    assert!(written.is_err(), "hyper reads on while nobody takes the body");
+    drop(response);
+}
+
+#[tokio::test]
+async fn the_error_of_a_cut_body_is_known_by_its_cause_alone() {
+    let (mut sender, mut server) = connect().await;
+    let request = sender.send_request(Request::new(Empty::new()));
+    let play = async {
+        server.read(&mut [0; 1000]).await.unwrap();
+        let cut = with_length("hi").replace(": 2", ": 3");
+        server.write_all(cut.as_bytes()).await.unwrap();
+        drop(server);
+    };
+    let (response, ()) = tokio::join!(request, play);
+    let error = response.unwrap().into_body().collect().await.unwrap_err();
+    let flags = [
+        error.is_body_write_aborted(),
+        error.is_canceled(),
+        error.is_closed(),
+        error.is_incomplete_message(),
+        error.is_parse(),
+        error.is_parse_status(),
+        error.is_parse_too_large(),
+        error.is_shutdown(),
+        error.is_timeout(),
+        error.is_user(),
+    ];
+    assert_eq!(flags, [false; 10], "{error:?}");
+    let cause = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
+    assert_eq!(cause.kind(), io::ErrorKind::UnexpectedEof);
 }
 
 // Servers that others wrote.
