@@ -115,7 +115,8 @@ fn asks_here<'a>(mut addresses: impl Iterator<Item = &'a str>) -> Result<(), Str
 }
 
 fn command_action(command: &str) -> Result<Action, String> {
-    let words: Vec<&str> = command.split_whitespace().collect();
+    let words = command.split_whitespace().map(|word| word.trim_matches('\''));
+    let words: Vec<&str> = words.collect();
     match words[..] {
         ["cargo", "run", "--bin", bin, ref rest @ ..] => {
             let arguments = match rest {
