@@ -813,7 +813,7 @@ fn nginx(folder: &TempDir, settings: &str) -> Program {
     let path = folder.path();
     Program::of_others(|port| {
         let config = format!(
-            "daemon off; pid nginx.pid; error_log stderr; events {{}} http {{ access_log off; \
+            "daemon off; master_process off; pid nginx.pid; error_log stderr; events {{}} http {{ access_log off; \
              server {{ listen 127.0.0.1:{port} ssl{settings} ssl_certificate cert.pem; \
              ssl_certificate_key key.pem; \
              location / {{ return 200 '$server_protocol, $ssl_client_s_dn\\n'; }} }} }}"
