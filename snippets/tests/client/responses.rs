@@ -47,7 +47,7 @@ fn max_line() -> usize {
 
 fn idle() -> Duration {
     Duration::from_secs(
-        responses().number("without a new piece, or a whole line, for {} seconds"),
+        responses().number("gives up without a new piece for {} seconds"),
     )
 }
 
