@@ -251,7 +251,7 @@ async fn a_line_without_an_end_is_refused_before_it_ends() {
 }
 
 #[test]
-fn a_line_that_is_not_json_is_an_error() {
+fn an_empty_line_is_not_json() {
     let (_, status, printed) = answered(with_length("1\n\n2\n"), "values");
     assert_eq!(status, 1, "{printed}");
     assert!(printed.ends_with("EOF while parsing a value at line 1 column 0"));
