@@ -363,7 +363,7 @@ async fn what_is_not_tls_has_its_error() {
     tokio::spawn(async move {
         for answer in ["HTTP/1.1 400 Bad Request\r\n\r\n", ""] {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read(&mut [0; 4096]).await.unwrap();
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
             stream.write_all(answer.as_bytes()).await.unwrap();
             stream.shutdown().await.ok();
             stream.read_to_end(&mut Vec::new()).await.ok();
@@ -723,7 +723,7 @@ async fn a_silent_or_endless_response_ends_in_time() {
         let server = Shown { alpn: &["http/1.1"], ..Shown::new(good(&ca)) };
         let address = server
             .serve_with(move |mut stream| async move {
-                stream.read(&mut [0; 4096]).await.unwrap();
+                assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
                 tokio::time::pause();
                 stream.write_all(answer.as_bytes()).await.unwrap();
                 // A client without a limit sees the end.
@@ -762,7 +762,7 @@ async fn a_body_that_is_cut_is_an_error() {
         let server = Shown { alpn: &["http/1.1"], ..Shown::new(good(&ca)) };
         let address = server
             .serve_with(move |mut stream| async move {
-                stream.read(&mut [0; 4096]).await.unwrap();
+                assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
                 let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nhalf of ";
                 stream.write_all(answer).await.unwrap();
                 stream.flush().await.unwrap();
@@ -785,7 +785,7 @@ async fn a_body_that_is_too_large_is_an_error() {
     let server = Shown { alpn: &["http/1.1"], ..Shown::new(good(&ca)) };
     let address = server
         .serve_with(|mut stream| async move {
-            stream.read(&mut [0; 4096]).await.unwrap();
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
             stream.write_all(&vec![b'x'; 1024 * 1024 + 1]).await.ok();
             stream.shutdown().await.ok();
