@@ -46,7 +46,6 @@ const USAGE: &str = "usage: proxies URL [--proxy URL] [--ca FILE]";
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-// ANCHOR: matcher
 const VARIABLES: [&str; 6] = [
     "HTTP_PROXY",
     "http_proxy",
@@ -56,6 +55,7 @@ const VARIABLES: [&str; 6] = [
     "all_proxy",
 ];
 
+// ANCHOR: matcher
 /// The proxies of the environment, or this one for all requests.
 pub fn matcher(proxy: Option<&str>) -> Result<Matcher, BoxError> {
     if let Some(url) = proxy {
@@ -161,6 +161,8 @@ async fn tunnel(
             }
             Ok(tunnel.oneshot(target).await?)
         }
+        // ANCHOR_END: kinds
+        // ANCHOR: socks
         ("socks5" | "socks5h", auth) => {
             let mut socks = SocksV5::new(address, connector);
             if let Some((user, password)) = auth {
@@ -173,7 +175,7 @@ async fn tunnel(
         }
         _ => Err(format!("no support for this {scheme} proxy").into()),
     }
-    // ANCHOR_END: kinds
+    // ANCHOR_END: socks
 }
 
 // ANCHOR: resolve

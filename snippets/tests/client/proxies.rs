@@ -573,7 +573,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build().unwrap();
     runtime.block_on(async {
-        timeout(10 * LIMIT, future).await.expect("it ends in time")
+        timeout(10 * LIMIT, future).await.expect("a time limit ends the client")
     })
 }
 
