@@ -177,9 +177,7 @@ fn other_methods_change_with_303_alone() {
         assert_eq!(body, "hello", "{status}");
     }
     assert!(second(Method::PUT, 303).head.starts_with("get /b "));
-    let route: Route = |_| done();
-    let head = follow(route, Method::HEAD, "http://one.test/");
-    assert_eq!(head.len(), 1);
+    assert!(second(Method::HEAD, 303).head.starts_with("head /b "));
 }
 
 /// Which of the secrets the last request has.
