@@ -24,7 +24,7 @@ use tower::retry::{Policy, Retry};
 use tower::util::BoxCloneSyncService;
 use tower::{ServiceExt, service_fn};
 
-use harness::{Program, Prose, Server, page};
+use harness::{LIMIT, Program, Prose, Server, page};
 
 use super::failures::{Memory, chain, read_head};
 use program::Fate;
@@ -158,7 +158,8 @@ fn a_reset_before_the_response_proves_nothing() {
     runtime.unwrap().block_on(async {
         let client = Client::builder(TokioExecutor::new()).build_http();
         let request = Request::get(url).body(Full::default()).unwrap();
-        let error = program::attempt(&client, request).await.unwrap_err();
+        let attempt = timeout(LIMIT, program::attempt(&client, request));
+        let error = attempt.await.expect("the reset is noticed").unwrap_err();
         assert_eq!(
             chain(&*error),
             "client error (SendRequest): connection error: Connection reset by peer (os error 104)"

@@ -1,0 +1,133 @@
+// ANCHOR: program
+//! A client that follows redirects, but not everywhere, and not with everything.
+
+use std::env;
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::header::HOST;
+use hyper::http::uri::Scheme;
+use hyper::{Request, Response};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::timeout;
+use tower::{BoxError, ServiceExt};
+use tower_http::follow_redirect::policy::{
+    Action, Attempt, FilterCredentials, Policy,
+};
+use tower_http::follow_redirect::{FollowRedirect, RequestUri};
+
+// ANCHOR: limits
+/// For everything: all requests, and the body of the last response.
+pub const TOTAL: Duration = Duration::from_secs(20);
+/// How many redirects are followed for one request.
+pub const REDIRECTS: u32 = 10;
+/// The size of a body in memory.
+pub const MAX_BODY: usize = 1024 * 1024;
+// ANCHOR_END: limits
+
+// ANCHOR: policy
+/// Which redirects are followed, and what the next request has in it.
+#[derive(Clone)]
+pub struct Redirects {
+    left: u32,
+    credentials: FilterCredentials,
+}
+// ANCHOR_END: policy
+
+// ANCHOR: redirect
+impl Policy<Full<Bytes>, BoxError> for Redirects {
+    fn redirect(&mut self, attempt: &Attempt<'_>) -> Result<Action, BoxError> {
+        let (from, to) = (attempt.previous(), attempt.location());
+        if from.scheme() == Some(&Scheme::HTTPS) && to.scheme() != from.scheme() {
+            return Err(format!("no redirect from https to {to}").into());
+        }
+        self.left = self.left.checked_sub(1).ok_or("too many redirects")?;
+        let next: &mut dyn Policy<Full<Bytes>, BoxError> = &mut self.credentials;
+        next.redirect(attempt)
+    }
+    // ANCHOR_END: redirect
+
+    // ANCHOR: request
+    fn on_request(&mut self, request: &mut Request<Full<Bytes>>) {
+        // The client writes the one that fits the new URL.
+        request.headers_mut().remove(HOST);
+        let next: &mut dyn Policy<Full<Bytes>, BoxError> = &mut self.credentials;
+        next.on_request(request);
+    }
+
+    fn clone_body(&self, body: &Full<Bytes>) -> Option<Full<Bytes>> {
+        Some(body.clone())
+    }
+    // ANCHOR_END: request
+}
+
+// ANCHOR: fetch
+pub async fn fetch<C>(
+    client: &Client<C, Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Bytes>, BoxError>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+{
+    let policy = Redirects { left: REDIRECTS, credentials: FilterCredentials::new() };
+    let client = client.clone().map_err(BoxError::from);
+    let client = FollowRedirect::with_policy(client, policy);
+    timeout(TOTAL, async {
+        let (head, body) = client.oneshot(request).await?.into_parts();
+        let body = Limited::new(body, MAX_BODY).collect().await?;
+        Ok(Response::from_parts(head, body.to_bytes()))
+    })
+    .await?
+}
+// ANCHOR_END: fetch
+
+async fn run() -> Result<(), BoxError> {
+    let mut arguments = env::args().skip(1);
+    let uri = arguments.next().ok_or("usage: redirects URL [BODY]")?;
+    let request = match arguments.next() {
+        Some(body) => Request::post(uri).body(Full::from(body))?,
+        None => Request::get(uri).body(Full::default())?,
+    };
+    let client = Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .build(HttpConnector::new());
+
+    // ANCHOR: run
+    let response = fetch(&client, request).await?;
+    if let Some(RequestUri(uri)) = response.extensions().get() {
+        eprintln!("{} from {uri}", response.status());
+    }
+    // ANCHOR_END: run
+    io::stdout().write_all(response.body())?;
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", report(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error with its causes: hyper's errors do not print theirs.
+fn report(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += ": ";
+        text += &error.to_string();
+        cause = error.source();
+    }
+    text
+}
+// ANCHOR_END: program
