@@ -157,8 +157,6 @@ fn it_says_why_a_unix_socket_cannot_be_used() {
     error("No such file or directory (os error 2)");
     drop(UnixListener::bind(&path).unwrap());
     error("Connection refused (os error 111)");
-    connectors().says("`No such file or directory (os error 2)`");
-    connectors().says("`Connection refused (os error 111)` for a Unix socket");
 }
 
 #[test]
@@ -298,7 +296,7 @@ async fn a_silent_server_ends_with_the_total_limit() {
 async fn a_body_over_the_limit_is_not_kept() {
     for (size, whole) in [(MAX_BODY, true), (MAX_BODY + 1, false)] {
         let connector =
-            InMemory(async move |_| Ok(Response::new(Full::from(vec![b'.'; size]))));
+            InMemory(move |_| ready(Ok(Response::new(Full::from(vec![b'.'; size])))));
         let result = fetch(connector, hello()).await;
         match result {
             Ok((_, body)) => assert!(whole && body.len() == size),
