@@ -26,7 +26,7 @@ use tokio::time::timeout;
 use tower_service::Service;
 
 // ANCHOR: limits
-/// For one try over TCP. Several addresses of a host share it.
+/// For TCP. The addresses of a family share it.
 pub const TCP: Duration = Duration::from_secs(4);
 /// For the whole connect, the lookup of the name included.
 pub const CONNECT: Duration = Duration::from_secs(5);

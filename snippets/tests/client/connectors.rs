@@ -32,7 +32,7 @@ use tokio::io::{DuplexStream, duplex};
 use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
-use harness::{LIMIT, Program, Prose, Server, page};
+use harness::{Connection, LIMIT, Program, Prose, Server, page};
 
 /// The program itself.
 #[allow(dead_code)]
@@ -86,7 +86,9 @@ fn connect_to_may_be_a_name() {
     let server = Server::start();
     let to = format!("localhost:{}", server.address.port());
     let client = Program::client(NAME, &["http://hello.test/", "--connect-to", &to]);
-    server.accept().send(OK);
+    let mut connection = server.accept();
+    connection.head().unwrap();
+    connection.send(OK);
     assert_eq!(client.line(), format!("connected to {}", server.address));
 }
 
@@ -367,20 +369,33 @@ where
     chain(&error)
 }
 
-/// A server that answers each connection once.
+/// A server that answers one request on each connection.
 fn server(address: IpAddr) -> SocketAddr {
-    let listener = TcpListener::bind((address, 0)).unwrap_or_else(|error| {
-        panic!(
-            "this test needs {address}, and this machine does not have it ({error})"
-        )
-    });
+    let listener = bind(address);
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            stream.unwrap().write_all(OK.as_bytes()).ok();
+            let mut connection = Connection::new(stream.unwrap());
+            thread::spawn(move || {
+                // Some connect and ask for nothing.
+                if connection.head().is_ok() {
+                    connection.send(OK);
+                }
+            });
         }
     });
     address
+}
+
+/// # Panics
+///
+/// On a machine without this address, where a test that needs it can show nothing.
+fn bind(address: IpAddr) -> TcpListener {
+    TcpListener::bind((address, 0)).unwrap_or_else(|error| {
+        panic!(
+            "this test needs {address}, and this machine does not have it: {error}"
+        )
+    })
 }
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -390,27 +405,24 @@ const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 struct Silent {
     address: SocketAddr,
     _listener: Socket,
-    _waiting: Vec<TcpStream>,
+    _waiting: TcpStream,
 }
 
 fn silent(address: IpAddr) -> Silent {
-    let listener =
-        Socket::new(Domain::for_address((address, 0).into()), Type::STREAM, None)
-            .unwrap();
-    listener.bind(&SocketAddr::from((address, 0)).into()).unwrap_or_else(|error| {
-        panic!(
-            "this test needs {address}, and this machine does not have it ({error})"
-        )
-    });
+    drop(bind(address));
+    let address = SocketAddr::from((address, 0));
+    let listener = Socket::new(Domain::for_address(address), Type::STREAM, None);
+    let listener = listener.unwrap();
+    listener.bind(&address.into()).unwrap();
     listener.listen(0).unwrap();
     let address = listener.local_addr().unwrap().as_socket().unwrap();
-    let waiting = vec![TcpStream::connect(address).unwrap()];
+    let waiting = TcpStream::connect(address).unwrap();
     Silent { address, _listener: listener, _waiting: waiting }
 }
 
 /// An address where nothing listens.
 fn closed(address: IpAddr) -> SocketAddr {
-    TcpListener::bind((address, 0)).unwrap().local_addr().unwrap()
+    bind(address).local_addr().unwrap()
 }
 
 #[tokio::test]
