@@ -39,7 +39,7 @@ pub const MAX_BODY: usize = 1024 * 1024;
 const USAGE: &str =
     "usage: connectors URL [--connect-to HOST:PORT | --unix-socket PATH]";
 
-type BoxError = Box<dyn Error + Send + Sync>;
+pub type BoxError = Box<dyn Error + Send + Sync>;
 
 // ANCHOR: connecting
 /// The future of a connector. It must be `Unpin`, and a box is.

@@ -39,7 +39,7 @@ use harness::{Connection, LIMIT, Program, Prose, Server, page};
 #[path = "../../client/connectors.rs"]
 mod program;
 
-use program::{Connector, InTime, Io, MAX_BODY, SocketPath, fetch};
+use program::{Connector, InTime, Io, MAX_BODY, SocketPath};
 
 const NAME: &str = "connectors";
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
@@ -264,6 +264,18 @@ where
     }
 }
 
+/// What the program fetches. Its own time limit must be the first.
+async fn fetch<C>(
+    connector: C,
+    uri: Uri,
+) -> Result<(String, Bytes), program::BoxError>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+{
+    let fetched = timeout(2 * LIMIT, program::fetch(connector, uri)).await;
+    fetched.expect("`fetch` ends by itself")
+}
+
 fn hello() -> Uri {
     Uri::from_static("http://hello.test/")
 }
@@ -464,7 +476,8 @@ async fn the_other_family_begins_after_the_delay_and_addresses_of_one_share_the_
         let mut connector = http(addresses);
         connector.set_connect_timeout(Some(Duration::from_millis(limit)));
         let start = Instant::now();
-        connector.call(uri("http://a.test/")).await.expect_err("all are silent");
+        let connecting = timeout(LIMIT, connector.call(uri("http://a.test/"))).await;
+        connecting.expect("a limit ends it").expect_err("all are silent");
         let elapsed = start.elapsed().as_millis() as u64;
         // A timer is late by up to a millisecond.
         let range = expected..=expected + addresses.len() as u64;
@@ -646,7 +659,9 @@ async fn the_limit_around_a_connector_covers_the_lookup_and_set_connect_timeout_
     assert!(timeout(hour, bare.get(hello())).await.is_err(), "the lookup goes on");
 
     let start = Instant::now();
-    let error = client(InTime(connector)).get(hello()).await.unwrap_err();
+    let limited = client(InTime(connector));
+    let answer = timeout(hour, limited.get(hello())).await;
+    let error = answer.expect("the layer gives up").unwrap_err();
     assert_eq!(chain(&error), "client error (Connect): deadline has elapsed");
     assert!(error.is_connect());
     assert_eq!(start.elapsed().as_secs(), connect_limit());
@@ -709,7 +724,7 @@ async fn the_pool_looks_at_the_url_alone() {
         ("http://b.test/", 2),
         ("http://a.test:80/", 3),
     ] {
-        let response = client.get(uri(url)).await.unwrap();
+        let response = timeout(LIMIT, client.get(uri(url))).await.unwrap().unwrap();
         response.into_body().collect().await.unwrap();
         // Only when all tasks wait does the clock move.
         tokio::time::sleep(Duration::from_secs(1)).await;
