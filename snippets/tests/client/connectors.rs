@@ -32,7 +32,7 @@ use tokio::io::{DuplexStream, duplex};
 use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
-use harness::{Connection, LIMIT, Program, Prose, Server, page};
+use harness::{Connection, LIMIT, Program, Prose, Server, page, wait};
 
 /// The program itself.
 #[allow(dead_code)]
@@ -111,10 +111,17 @@ fn a_unix_socket_gets_the_same_request() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("http.sock");
     let listener = UnixListener::bind(&path).unwrap();
+    listener.set_nonblocking(true).unwrap();
     let path = path.to_str().unwrap();
     let client =
         Program::client(NAME, &["http://localhost/path", "--unix-socket", path]);
-    let (stream, _) = listener.accept().unwrap();
+    let mut accepted = None;
+    wait("a connection to the Unix socket", || {
+        accepted = listener.accept().ok();
+        accepted.is_some()
+    });
+    let (stream, _) = accepted.unwrap();
+    stream.set_nonblocking(false).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     let mut stream = BufReader::new(stream);
     let mut head = String::new();
