@@ -136,7 +136,7 @@ fn a_manifest_that_cannot_be_read() {
 
 #[test]
 fn what_is_no_defect() {
-    read(page("\n```console\n$ curl 'http://127.0.0.1:3000/?a=1&b' -d '1 > 0; $x' -H \"x: $(printf '%070d' 7)\"\n```\n").path());
+    read(page("\n```console\n$ curl 'http://127.0.0.1:3000/?a=1&b' -d '1 > 0; $x' -H \"x: $(printf '%070d' 7)\"\n$ curl http://a.test/b\n```\n").path());
     let mistake = [
         ("snippets/mistakes/Cargo.toml", "[package]\nname = \"mistakes\"\n"),
         ("snippets/mistakes/server/mistake.rs", "fn main() { 1 }\n"),
