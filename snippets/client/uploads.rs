@@ -6,7 +6,7 @@ use std::env;
 use std::error::Error;
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher};
-use std::io::{self, Cursor};
+use std::io::{self, Cursor, IoSlice};
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
@@ -19,13 +19,16 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::ext::on_informational;
 use hyper::header::{CONTENT_TYPE, EXPECT, HeaderValue};
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::timeout;
+use tower::ServiceExt;
 
 // ANCHOR: limits
 /// What is read from the file at a time.
@@ -187,11 +190,85 @@ pub fn ask_first(request: &mut Request<Upload>) {
 }
 // ANCHOR_END: expect
 
+// ANCHOR: reads_on
+/// A stream that reads on after the server has closed it: what is written then
+/// is lost, without an error.
+#[derive(Debug)]
+pub struct ReadsOn<T>(pub T);
+
+fn or_lost<R>(result: Poll<io::Result<R>>, lost: R) -> Poll<io::Result<R>> {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset};
+    match result {
+        Poll::Ready(Err(error))
+            if matches!(error.kind(), BrokenPipe | ConnectionReset) =>
+        {
+            Poll::Ready(Ok(lost))
+        }
+        result => result,
+    }
+}
+// ANCHOR_END: reads_on
+
+// ANCHOR: write
+impl<T: Write + Unpin> Write for ReadsOn<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        or_lost(Pin::new(&mut self.0).poll_write(cx, bytes), bytes.len())
+    }
+    // ANCHOR_END: write
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let length = bytes.iter().map(|bytes| bytes.len()).sum();
+        or_lost(Pin::new(&mut self.0).poll_write_vectored(cx, bytes), length)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        or_lost(Pin::new(&mut self.0).poll_flush(cx), ())
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+impl<T: Read + Unpin> Read for ReadsOn<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl<T: Connection> Connection for ReadsOn<T> {
+    fn connected(&self) -> Connected {
+        self.0.connected()
+    }
+}
+
 // ANCHOR: send
 async fn send(mut request: Request<Upload>) -> Result<String, BoxError> {
     let client = Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
-        .build_http();
+        .build(HttpConnector::new().map_response(ReadsOn));
     if request.body().left > ASK_ABOVE {
         ask_first(&mut request);
     }
