@@ -89,7 +89,7 @@ async fn send(
 // ANCHOR_END: send
 
 // ANCHOR: run
-async fn run(arguments: &[String]) -> Result<String, BoxError> {
+pub async fn run(arguments: &[String]) -> Result<String, BoxError> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let order = |item: &str, count: &str| -> Result<Order, BoxError> {
         Ok(Order { item: item.to_owned(), count: count.parse()? })

@@ -300,7 +300,7 @@ async fn in_time(request: Request<Upload>) -> Result<String, BoxError> {
 }
 // ANCHOR_END: progress
 
-async fn run(arguments: &[String]) -> Result<String, BoxError> {
+pub async fn run(arguments: &[String]) -> Result<String, BoxError> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let request = match arguments[..] {
         [url, "put", path] => file(Method::PUT, url, path).await?,
