@@ -87,7 +87,8 @@ fn a_refusal_is_an_error_with_the_reason_of_the_server() {
     let client = Program::client("post", &[&server.url("/"), "json", "tea", "2"]);
     let mut conn = server.accept();
     conn.head().unwrap();
-    let answer = "HTTP/1.1 415 Unsupported Media Type\r\ncontent-length: 4\r\n\r\nno!\n";
+    let answer =
+        "HTTP/1.1 415 Unsupported Media Type\r\ncontent-length: 4\r\n\r\nno!\n";
     let (status, printed) = end(client, &mut conn, answer);
     assert_eq!((status, &*printed), (1, "415 Unsupported Media Type: no!"));
 }
@@ -141,7 +142,8 @@ where
     let server = tokio::spawn(async move {
         let mut bytes = vec![far.read_u8().await.unwrap()];
         // An error closes the connection.
-        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        let answer =
+            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
         far.write_all(answer.as_bytes()).await.ok();
         far.read_to_end(&mut bytes).await.unwrap();
         String::from_utf8(bytes).unwrap()
@@ -163,7 +165,9 @@ fn request(method: Method) -> hyper::http::request::Builder {
 }
 
 /// A body whose length nobody knows.
-fn stream(pieces: &[&'static str]) -> impl Body<Data = Bytes, Error = io::Error> + use<> {
+fn stream(
+    pieces: &[&'static str],
+) -> impl Body<Data = Bytes, Error = io::Error> + use<> {
     let frames: Vec<io::Result<_>> =
         pieces.iter().map(|piece| Ok(Frame::data(Bytes::from(*piece)))).collect();
     StreamBody::new(futures_util::stream::iter(frames))
@@ -173,7 +177,8 @@ const CHUNKS: &str = "2\r\nte\r\n1\r\na\r\n0\r\n\r\n";
 
 #[tokio::test]
 async fn an_exact_size_hint_becomes_a_length_and_another_becomes_chunks() {
-    let (bytes, result) = sent(request(Method::POST).body(Full::from("tea")).unwrap()).await;
+    let (bytes, result) =
+        sent(request(Method::POST).body(Full::from("tea")).unwrap()).await;
     assert_eq!(bytes, "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\ntea");
     assert_eq!(result, Ok(()));
 
@@ -204,7 +209,10 @@ async fn a_header_of_yours_comes_before_the_size_hint() {
 
 #[tokio::test]
 async fn a_body_that_is_shorter_than_its_header_is_an_error() {
-    for body in [stream(&["te", "a"]).boxed(), Full::from("tea").map_err(|never| match never {}).boxed()] {
+    for body in [
+        stream(&["te", "a"]).boxed(),
+        Full::from("tea").map_err(|never| match never {}).boxed(),
+    ] {
         let request = request(Method::POST).header(CONTENT_LENGTH, 10).body(body);
         let (bytes, result) = sent(request.unwrap()).await;
         println!("{bytes:?} {result:?}");
@@ -213,7 +221,10 @@ async fn a_body_that_is_shorter_than_its_header_is_an_error() {
 
 #[tokio::test]
 async fn a_body_that_is_longer_than_its_header_is_cut_without_an_error() {
-    for body in [stream(&["te", "a"]).boxed(), Full::from("tea").map_err(|never| match never {}).boxed()] {
+    for body in [
+        stream(&["te", "a"]).boxed(),
+        Full::from("tea").map_err(|never| match never {}).boxed(),
+    ] {
         let request = request(Method::POST).header(CONTENT_LENGTH, 2).body(body);
         let (bytes, result) = sent(request.unwrap()).await;
         println!("{bytes:?} {result:?}");
@@ -223,21 +234,37 @@ async fn a_body_that_is_longer_than_its_header_is_cut_without_an_error() {
 #[tokio::test]
 async fn a_post_without_a_body_has_no_length() {
     for method in [Method::POST, Method::PUT] {
-        let (bytes, _) = sent(request(method).body(Empty::<Bytes>::new()).unwrap()).await;
+        let (bytes, _) =
+            sent(request(method).body(Empty::<Bytes>::new()).unwrap()).await;
         println!("{bytes:?}");
     }
-        let (bytes, _) = sent(request(Method::POST).body(Full::<Bytes>::from("")).unwrap()).await;
-        println!("{bytes:?}");
-        let (bytes, _) = sent(request(Method::POST).header(CONTENT_LENGTH, 0).body(Full::<Bytes>::from("")).unwrap()).await;
-        println!("{bytes:?}");
-        let (bytes, _) = sent(request(Method::POST).body(stream(&[])).unwrap()).await;
-        println!("{bytes:?}");
-        let (bytes, r) = sent(request(Method::GET).body(stream(&["tea"])).unwrap()).await;
-        println!("{bytes:?} {r:?}");
-        let (bytes, r) = sent(request(Method::GET).body(Full::<Bytes>::from("tea")).unwrap()).await;
-        println!("{bytes:?} {r:?}");
-        let (bytes, r) = sent(request(Method::DELETE).body(stream(&["tea"])).unwrap()).await;
-        println!("{bytes:?} {r:?}");
-        let (bytes, r) = sent(request(Method::POST).version(Version::HTTP_10).body(stream(&["tea"])).unwrap()).await;
-        println!("{bytes:?} {r:?}");
+    let (bytes, _) =
+        sent(request(Method::POST).body(Full::<Bytes>::from("")).unwrap()).await;
+    println!("{bytes:?}");
+    let (bytes, _) = sent(
+        request(Method::POST)
+            .header(CONTENT_LENGTH, 0)
+            .body(Full::<Bytes>::from(""))
+            .unwrap(),
+    )
+    .await;
+    println!("{bytes:?}");
+    let (bytes, _) = sent(request(Method::POST).body(stream(&[])).unwrap()).await;
+    println!("{bytes:?}");
+    let (bytes, r) = sent(request(Method::GET).body(stream(&["tea"])).unwrap()).await;
+    println!("{bytes:?} {r:?}");
+    let (bytes, r) =
+        sent(request(Method::GET).body(Full::<Bytes>::from("tea")).unwrap()).await;
+    println!("{bytes:?} {r:?}");
+    let (bytes, r) =
+        sent(request(Method::DELETE).body(stream(&["tea"])).unwrap()).await;
+    println!("{bytes:?} {r:?}");
+    let (bytes, r) = sent(
+        request(Method::POST)
+            .version(Version::HTTP_10)
+            .body(stream(&["tea"]))
+            .unwrap(),
+    )
+    .await;
+    println!("{bytes:?} {r:?}");
 }
