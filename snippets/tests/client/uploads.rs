@@ -14,7 +14,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_LENGTH, EXPECT, HOST};
+use hyper::header::{EXPECT, HOST};
 use hyper::{Method, Request};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -428,7 +428,7 @@ async fn after_an_early_response_the_upload_goes_on() {
     let response =
         client.request(Request::put(&url).body(body).unwrap()).await.unwrap();
     assert_eq!(response.status(), 413);
-    drop(response);
+    response.into_body().collect().await.unwrap();
     while !play.is_finished() {
         // A request that comes too early opens a connection of its own, and is dropped.
         let again = client.request(Request::get(&url).body(Full::default()).unwrap());
