@@ -341,7 +341,9 @@ impl AsyncWrite for Closed {
         if self.writes == 1 {
             return Poll::Ready(Ok(bytes.len().min(64 * 1024)));
         }
-        self.reader.take().map(Waker::wake);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
         Poll::Ready(Err(self.kind.into()))
     }
 
