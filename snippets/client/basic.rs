@@ -1,8 +1,9 @@
 // ANCHOR: program
-//! Sends requests to a server, one after the other, over one HTTP/1 connection.
+//! A client: GET requests over one connection, one after the other.
 
 use std::env;
 use std::error::Error;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,23 +11,23 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::HOST;
-use hyper::{Request, StatusCode, Uri};
+use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-type BoxError = Box<dyn Error + Send + Sync>;
-
 // ANCHOR: limits
-/// How long all of it may take, from the connect to the last body.
-pub const TOTAL: Duration = Duration::from_secs(10);
-/// How large a body may be, in bytes.
-pub const BODY_LIMIT: usize = 1024 * 1024;
+/// For the connect, and again for each request and its response.
+const TIME: Duration = Duration::from_secs(10);
+/// The largest body that it keeps in memory.
+const MAX_BODY: usize = 1024 * 1024;
 // ANCHOR_END: limits
+
+type BoxError = Box<dyn Error + Send + Sync>;
 
 // ANCHOR: report
 /// An error with its causes: hyper's errors do not print theirs.
-pub fn report(error: &dyn Error) -> String {
+fn report(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -38,84 +39,97 @@ pub fn report(error: &dyn Error) -> String {
 }
 // ANCHOR_END: report
 
-// ANCHOR: url
-/// The host and the port to connect to.
-pub fn address(url: &Uri) -> Result<(&str, u16), BoxError> {
-    match (url.scheme_str(), url.host()) {
-        (Some("http"), Some(host)) => {
-            // An IPv6 address has brackets in a URL, but not in a socket address.
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            Ok((host, url.port_u16().unwrap_or(80)))
+// ANCHOR: target
+/// What a URL says.
+pub struct Target {
+    /// Where to connect: `example.com:80`, `[::1]:3000`.
+    pub address: String,
+    /// The `host` header: the host, and the port if the URL has one.
+    pub host: String,
+    /// The path and the query.
+    pub path: String,
+}
+
+pub fn target(url: &str) -> Result<Target, BoxError> {
+    let url: Uri = url.parse()?;
+    match url.scheme_str() {
+        Some("http") => {}
+        Some("https") => return Err("https needs TLS, and this is plain TCP".into()),
+        _ => return Err("the URL does not begin with http://".into()),
+    }
+    // ANCHOR_END: target
+
+    // ANCHOR: host
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    // Not `user:password@`: the `host` header is no place for it.
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let address = match url.host() {
+        None | Some("") => return Err("the URL has no host".into()),
+        Some(name) if name == host => format!("{host}:80"),
+        Some(_) => host.to_owned(),
+    };
+    let path = url.path_and_query().map_or("/".to_owned(), ToString::to_string);
+    Ok(Target { address, host: host.to_owned(), path })
+}
+// ANCHOR_END: host
+
+// ANCHOR: connect
+pub async fn connect(address: &str) -> Result<SendRequest<Empty<Bytes>>, BoxError> {
+    let stream = timeout(TIME, TcpStream::connect(address)).await??;
+    let (sender, conn) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = conn.await {
+            eprintln!("connection failed: {}", report(&error));
         }
-        _ => Err(format!("{url}: the URL must begin with http://").into()),
-    }
+    });
+    Ok(sender)
 }
-
-/// The value of the `host` header: the port only if it is not 80, and no password.
-pub fn host(url: &Uri) -> String {
-    let host = url.host().unwrap_or_default();
-    match url.port_u16() {
-        None | Some(80) => host.to_owned(),
-        Some(port) => format!("{host}:{port}"),
-    }
-}
-
-/// The target of the request: the path and the query of the URL.
-pub fn target(url: &Uri) -> Uri {
-    url.path_and_query().cloned().map_or(Uri::from_static("/"), Uri::from)
-}
-// ANCHOR_END: url
+// ANCHOR_END: connect
 
 // ANCHOR: get
-async fn get(
+pub async fn get(
     sender: &mut SendRequest<Empty<Bytes>>,
-    host: &str,
-    target: Uri,
-) -> Result<(StatusCode, Bytes), BoxError> {
-    sender.ready().await?;
-    let request = Request::get(target).header(HOST, host).body(Empty::new())?;
-    let response = sender.send_request(request).await?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await?;
-    Ok((status, body.to_bytes()))
+    target: &Target,
+) -> Result<Response<Bytes>, BoxError> {
+    let request =
+        Request::get(&target.path).header(HOST, &target.host).body(Empty::new())?;
+    timeout(TIME, async {
+        sender.ready().await?;
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = Limited::new(body, MAX_BODY).collect().await?;
+        Ok(Response::from_parts(head, body.to_bytes()))
+    })
+    .await?
 }
 // ANCHOR_END: get
 
 // ANCHOR: run
-async fn run(url: &Uri, more: &[Uri]) -> Result<(), BoxError> {
-    let stream = TcpStream::connect(address(url)?).await?;
-    let (mut sender, conn) = http1::handshake(TokioIo::new(stream)).await?;
-    let conn = tokio::spawn(async move {
-        if let Err(error) = conn.await {
-            eprintln!("connection: {}", report(&error));
-        }
-    });
-    for target in [&target(url)].into_iter().chain(more) {
-        let (status, body) = get(&mut sender, &host(url), target.clone()).await?;
-        println!("{status}\n{}", String::from_utf8_lossy(&body).trim_end());
+async fn run(urls: &[Target]) -> Result<(), BoxError> {
+    let first = urls.first().ok_or("usage: basic http://HOST[:PORT]/PATH ...")?;
+    if urls.iter().any(|url| url.address != first.address) {
+        return Err("one connection leads to one server".into());
     }
-    // Without a sender, the connection closes and its task ends.
-    drop(sender);
-    conn.await?;
+    let mut sender = connect(&first.address).await?;
+    for url in urls {
+        let response = get(&mut sender, url).await?;
+        let mut stdout = io::stdout();
+        writeln!(stdout, "{}", response.status())?;
+        stdout.write_all(response.body())?;
+    }
     Ok(())
 }
 // ANCHOR_END: run
 
 // ANCHOR: main
-pub async fn limited(url: &str, more: &[String]) -> Result<(), BoxError> {
-    let url = url.parse()?;
-    let more: Result<Vec<Uri>, _> = more.iter().map(|path| path.parse()).collect();
-    timeout(TOTAL, run(&url, &more?)).await?
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let Some((url, more)) = arguments.split_first() else {
-        eprintln!("usage: basic URL [PATH]...");
-        return ExitCode::FAILURE;
+    let urls: Result<Vec<_>, _> =
+        env::args().skip(1).map(|url| target(&url)).collect();
+    let result = match urls {
+        Ok(urls) => run(&urls).await,
+        Err(error) => Err(error),
     };
-    match limited(url, more).await {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", report(&*error));
