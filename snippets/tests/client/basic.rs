@@ -649,28 +649,13 @@ async fn hyper_writes_the_uri_as_it_is_and_adds_no_host() {
 #[ignore = "needs nginx"]
 fn others_nginx_answers_two_requests_on_one_connection() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().display();
-    let server = Program::of_others(|port| {
-        let config = format!(
-            "daemon off; pid {path}/pid; error_log stderr;
-            events {{}}
-            http {{
-                access_log off;
-                client_body_temp_path {path}/1; proxy_temp_path {path}/2;
-                fastcgi_temp_path {path}/3; uwsgi_temp_path {path}/4; scgi_temp_path {path}/5;
-                server {{
-                    listen 127.0.0.1:{port};
-                    location / {{
-                        return 200 \"$connection_requests $http_host $request_uri\n\";
-                    }}
-                }}
-            }}"
-        );
-        fs::write(folder.path().join("nginx.conf"), config).unwrap();
-        let mut command = Command::new("nginx");
-        command.arg("-c").arg(folder.path().join("nginx.conf"));
-        command
-    });
+    let server = Program::nginx(
+        folder.path(),
+        "server {
+             listen 127.0.0.1:PORT;
+             location / { return 200 \"$connection_requests $http_host $request_uri\\n\"; }
+         }",
+    );
     let host = server.address;
     let urls = [format!("http://u:p@{host}?q#f"), format!("http://{host}/2")];
     let (status, printed) = end(client(&[&urls[0], &urls[1]]));

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::error::Error;
-use std::fs;
 use std::future::{Ready, pending, ready};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -207,28 +206,14 @@ fn wrong_arguments_get_the_usage() {
 #[ignore = "needs nginx"]
 fn others_nginx_answers_on_a_unix_socket() {
     let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().display();
-    let nginx = Program::of_others(|port| {
-        let config = format!(
-            "daemon off; pid {root}/pid; error_log stderr;
-            events {{}}
-            http {{
-                access_log off;
-                client_body_temp_path {root}/1; proxy_temp_path {root}/2;
-                fastcgi_temp_path {root}/3; uwsgi_temp_path {root}/4; scgi_temp_path {root}/5;
-                server {{
-                    listen 127.0.0.1:{port}; listen unix:{root}/http.sock;
-                    return 200 \"$http_host $request_uri $remote_addr\";
-                }}
-            }}"
-        );
-        let file = folder.path().join("nginx.conf");
-        fs::write(&file, config).unwrap();
-        let mut command = Command::new("/usr/sbin/nginx");
-        command.arg("-c").arg(file).arg("-p").arg(folder.path());
-        command
-    });
-    let path = format!("{root}/http.sock");
+    let path = folder.path().join("http.sock").display().to_string();
+    let http = format!(
+        "server {{
+             listen 127.0.0.1:PORT; listen unix:{path};
+             return 200 \"$http_host $request_uri $remote_addr\";
+         }}"
+    );
+    let nginx = Program::nginx(folder.path(), &http);
     assert_eq!(
         run(&["http://a.test/x", "--unix-socket", &path]),
         (0, format!("connected to {path}\na.test /x unix:"))

@@ -3,7 +3,6 @@
 use std::fs;
 use std::future::ready;
 use std::io;
-use std::process::Command;
 
 use async_compression::tokio::bufread::GzipDecoder;
 use async_compression::tokio::write::{BrotliEncoder, GzipEncoder, ZstdEncoder};
@@ -253,27 +252,13 @@ async fn the_layer_removes_two_headers_and_keeps_the_trailers() {
 #[ignore = "needs nginx"]
 fn others_nginx_compresses_a_file() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().display().to_string();
     let text = "Hello, World!\n".repeat(100);
     fs::write(folder.path().join("hello.txt"), &text).unwrap();
-    let server = Program::of_others(|port| {
-        let config = format!(
-            "daemon off; pid {path}/pid; error_log stderr; events {{}}
-            http {{
-                types {{ text/plain txt; }} access_log off;
-                client_body_temp_path {path}/1; proxy_temp_path {path}/2;
-                fastcgi_temp_path {path}/3; uwsgi_temp_path {path}/4;
-                scgi_temp_path {path}/5;
-                gzip on; gzip_types text/plain;
-                server {{ listen 127.0.0.1:{port}; root {path}; }}
-            }}"
-        );
-        fs::write(folder.path().join("nginx.conf"), config).unwrap();
-        let mut command = Command::new("/usr/sbin/nginx");
-        command.args(["-e", "stderr", "-p", &path, "-c"]);
-        command.arg(folder.path().join("nginx.conf"));
-        command
-    });
+    let server = Program::nginx(
+        folder.path(),
+        "types { text/plain txt; } gzip on; gzip_types text/plain;
+         server { listen 127.0.0.1:PORT; root .; }",
+    );
     let url = format!("http://{}/hello.txt", server.address);
     for (program, length) in
         [("decompression", "length unknown"), ("responses", "1400 bytes")]

@@ -6,7 +6,6 @@ use std::future::{Future, pending};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
-use std::process::Command;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -54,20 +53,27 @@ fn total_limit() -> u64 {
 
 // In memory, on a clock that the tests move.
 
-/// One end of an in-memory connection, as a connector returns it.
-pub struct Memory(TokioIo<DuplexStream>);
+/// One end of an in-memory connection, as a connector returns it; and whether HTTP/2 was
+/// negotiated on it.
+pub struct Memory(TokioIo<DuplexStream>, bool);
 
 impl Memory {
     /// A connection, and its other end for the server.
     pub fn pair() -> (Memory, DuplexStream) {
+        Memory::negotiated(false)
+    }
+
+    /// The same, with HTTP/2 negotiated or not.
+    pub fn negotiated(h2: bool) -> (Memory, DuplexStream) {
         let (client, server) = duplex(64 * 1024);
-        (Memory(TokioIo::new(client)), server)
+        (Memory(TokioIo::new(client), h2), server)
     }
 }
 
 impl Connection for Memory {
     fn connected(&self) -> Connected {
-        Connected::new()
+        let connected = Connected::new();
+        if self.1 { connected.negotiated_h2() } else { connected }
     }
 }
 
@@ -468,29 +474,12 @@ fn a_timeout_around_the_client_ends_with_the_head() {
 #[ignore = "needs nginx"]
 fn others_nginx_answers_and_trickles() {
     let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().display();
     fs::write(folder.path().join("long"), vec![b'x'; 100_000]).unwrap();
     fs::write(folder.path().join("short"), "short").unwrap();
-    let nginx = Program::of_others(|port| {
-        let config = format!(
-            "daemon off; pid {root}/pid; error_log stderr;
-            events {{}}
-            http {{
-                access_log off;
-                client_body_temp_path {root}/1; proxy_temp_path {root}/2;
-                fastcgi_temp_path {root}/3; uwsgi_temp_path {root}/4; scgi_temp_path {root}/5;
-                server {{
-                    listen 127.0.0.1:{port}; root {root};
-                    location /long {{ limit_rate 100; }}
-                }}
-            }}"
-        );
-        let file = folder.path().join("nginx.conf");
-        fs::write(&file, config).unwrap();
-        let mut command = Command::new("/usr/sbin/nginx");
-        command.arg("-c").arg(file).arg("-p").arg(folder.path());
-        command
-    });
+    let nginx = Program::nginx(
+        folder.path(),
+        "server { listen 127.0.0.1:PORT; root .; location /long { limit_rate 100; } }",
+    );
     let url = format!("http://{}", nginx.address);
     assert_eq!(run(&[&format!("{url}/short")]), (Some(0), "short".to_owned()));
     let (status, lines) = run(&[&format!("{url}/long"), "1"]);

@@ -810,19 +810,14 @@ fn client(server: &Program, folder: &TempDir, more: &[&str]) -> (bool, String) {
 }
 
 fn nginx(folder: &TempDir, settings: &str) -> Program {
-    let path = folder.path();
-    Program::of_others(|port| {
-        let config = format!(
-            "daemon off; master_process off; pid nginx.pid; error_log stderr; events {{}} http {{ access_log off; \
-             server {{ listen 127.0.0.1:{port} ssl{settings} ssl_certificate cert.pem; \
-             ssl_certificate_key key.pem; \
-             location / {{ return 200 '$server_protocol, $ssl_client_s_dn\\n'; }} }} }}"
-        );
-        fs::write(path.join("nginx.conf"), config).unwrap();
-        let mut command = Command::new("/usr/sbin/nginx");
-        command.arg("-p").arg(path).args(["-c", "nginx.conf", "-e", "stderr"]);
-        command
-    })
+    let http = format!(
+        "server {{
+             listen 127.0.0.1:PORT ssl{settings}
+             ssl_certificate cert.pem; ssl_certificate_key key.pem;
+             location / {{ return 200 '$server_protocol, $ssl_client_s_dn\\n'; }}
+         }}"
+    );
+    Program::nginx(folder.path(), &http)
 }
 
 #[test]

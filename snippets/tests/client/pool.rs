@@ -7,7 +7,6 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll};
@@ -18,17 +17,15 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::header::CONNECTION;
-use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::service_fn;
 use hyper::{Request, Response, Uri};
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::connect::{
-    Connect, Connected, Connection, HttpConnector, capture_connection,
+    Connect, HttpConnector, capture_connection,
 };
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::{DuplexStream, duplex};
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::{Semaphore, oneshot};
@@ -36,6 +33,8 @@ use tokio::task::{JoinHandle, JoinSet, yield_now};
 use tokio::time::{self, Instant, sleep, timeout};
 
 use harness::{LIMIT, Program, Prose, Server, page, wait};
+
+use super::failures::Memory;
 
 /// The program itself, for its settings and its limits.
 #[allow(dead_code)]
@@ -158,9 +157,9 @@ type Requests = JoinSet<Result<String, String>>;
 
 /// The connector of that network.
 impl tower_service::Service<Uri> for Network {
-    type Response = Wire;
+    type Response = Memory;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Wire>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Memory>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
@@ -175,8 +174,7 @@ impl tower_service::Service<Uri> for Network {
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
             network.0.opened.fetch_add(1, SeqCst);
-            let (client, server) = duplex(64 * 1024);
-            let h2 = network.0.h2;
+            let (client, server) = Memory::negotiated(network.0.h2);
             tokio::spawn(async move {
                 let unused = AtomicBool::new(true);
                 let service = service_fn(|request| {
@@ -189,52 +187,8 @@ impl tower_service::Service<Uri> for Network {
                 builder.serve_connection(TokioIo::new(server), service).await.ok();
                 network.0.closed.fetch_add(1, SeqCst);
             });
-            Ok(Wire(TokioIo::new(client), h2))
+            Ok(client)
         })
-    }
-}
-
-/// A connection in memory, and whether HTTP/2 was negotiated on it.
-struct Wire(TokioIo<DuplexStream>, bool);
-
-impl Connection for Wire {
-    fn connected(&self) -> Connected {
-        let connected = Connected::new();
-        if self.1 { connected.negotiated_h2() } else { connected }
-    }
-}
-
-impl Read for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
-    }
-}
-
-impl Write for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
 
@@ -939,24 +893,14 @@ fn others_nginx_may_close_connections() {
 /// Starts nginx; the connections of the requests that it has logged.
 fn nginx(more: &str) -> (tempfile::TempDir, Program, impl Fn() -> Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().to_owned();
-    let nginx = Program::of_others(|port| {
-        let config = format!(
-            "daemon off; master_process off; pid nginx.pid; error_log error.log;
-             events {{}}
-             http {{
-                 log_format connection $connection;
-                 access_log requests.log connection;
-                 client_body_temp_path body; proxy_temp_path proxy;
-                 fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-                 server {{ listen 127.0.0.1:{port}; {more} location / {{ return 200 hello; }} }}
-             }}"
-        );
-        fs::write(root.join("nginx.conf"), config).unwrap();
-        let mut command = Command::new("/usr/sbin/nginx");
-        command.arg("-p").arg(&root).args(["-e", "error.log", "-c", "nginx.conf"]);
-        command
-    });
+    let http = format!(
+        "log_format connection $connection;
+         server {{
+             listen 127.0.0.1:PORT; access_log requests.log connection; {more}
+             location / {{ return 200 hello; }}
+         }}"
+    );
+    let nginx = Program::nginx(folder.path(), &http);
     let file = folder.path().join("requests.log");
     let log = move || {
         let log = fs::read_to_string(&file).unwrap_or_default();

@@ -1,10 +1,8 @@
 //! What src/client/post.md promises.
 
 use std::error::Error;
-use std::fs;
 use std::io;
 use std::net::TcpListener;
-use std::process::Command;
 
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
@@ -297,18 +295,15 @@ async fn a_clone_of_a_request_shares_its_bytes_and_sends_the_same() {
 #[ignore = "needs nginx"]
 fn others_nginx() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    let nginx = Program::of_others(|port| {
-        let config = format!(
-            "daemon off; master_process off; pid nginx.pid; error_log stderr; events {{}} \
-             http {{ access_log off; server {{ listen 127.0.0.1:{port}; location / {{ \
-             return 200 '$request_method $uri, $content_length bytes of $content_type\\n'; }} }} }}"
-        );
-        fs::write(path.join("nginx.conf"), config).unwrap();
-        let mut command = Command::new("/usr/sbin/nginx");
-        command.arg("-p").arg(path).args(["-c", "nginx.conf", "-e", "stderr"]);
-        command
-    });
+    let nginx = Program::nginx(
+        folder.path(),
+        "server {
+             listen 127.0.0.1:PORT;
+             location / {
+                 return 200 '$request_method $uri, $content_length bytes of $content_type\\n';
+             }
+         }",
+    );
     let url = format!("http://{}/orders", nginx.address);
     for (kind, printed) in [
         ("json", "POST /orders, 24 bytes of application/json"),

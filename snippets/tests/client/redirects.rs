@@ -1,9 +1,7 @@
 //! What src/client/redirects.md promises.
 
-use std::fs;
 use std::future::{Future, ready};
 use std::io;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -414,30 +412,16 @@ fn it_follows_a_redirect_to_another_server_and_says_where_it_is() {
 #[ignore = "needs nginx"]
 fn others_nginx_redirects() {
     let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().display();
-    let nginx = Program::of_others(|port| {
-        let config = format!(
-            "daemon off; pid {root}/pid; error_log stderr;
-            events {{}}
-            http {{
-                access_log off;
-                client_body_temp_path {root}/1; proxy_temp_path {root}/2;
-                fastcgi_temp_path {root}/3; uwsgi_temp_path {root}/4; scgi_temp_path {root}/5;
-                server {{
-                    listen 127.0.0.1:{port};
-                    location /moved {{ return 302 /to; }}
-                    location /kept {{ return 307 http://127.0.0.1:{port}/to; }}
-                    location /loop {{ return 301 /loop; }}
-                    location /to {{ return 200 \"$request_method\\n\"; }}
-                }}
-            }}"
-        );
-        let file = folder.path().join("nginx.conf");
-        fs::write(&file, config).unwrap();
-        let mut command = Command::new("/usr/sbin/nginx");
-        command.arg("-c").arg(file).arg("-p").arg(folder.path());
-        command
-    });
+    let nginx = Program::nginx(
+        folder.path(),
+        "server {
+             listen 127.0.0.1:PORT;
+             location /moved { return 302 /to; }
+             location /kept { return 307 http://127.0.0.1:PORT/to; }
+             location /loop { return 301 /loop; }
+             location /to { return 200 \"$request_method\\n\"; }
+         }",
+    );
     let url = |path| format!("http://{}{path}", nginx.address);
     let to = format!("200 OK from {}", url("/to"));
     let lines =

@@ -5,7 +5,6 @@ use std::fs;
 use std::future::{Future, pending, ready};
 use std::io;
 use std::net::TcpListener;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
@@ -704,29 +703,16 @@ fn it_sends_a_post_once() {
 #[ignore = "needs nginx"]
 fn others_nginx_closes_without_an_answer() {
     let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().display();
     let log = folder.path().join("log");
-    let nginx = Program::of_others(|port| {
-        let config = format!(
-            "daemon off; pid {root}/pid; error_log stderr;
-            events {{}}
-            http {{
-                log_format method $request_method; access_log {root}/log method;
-                client_body_temp_path {root}/1; proxy_temp_path {root}/2;
-                fastcgi_temp_path {root}/3; uwsgi_temp_path {root}/4; scgi_temp_path {root}/5;
-                server {{
-                    listen 127.0.0.1:{port};
-                    location / {{ return 200 fine; }}
-                    location /close {{ return 444; }}
-                }}
-            }}"
-        );
-        let file = folder.path().join("nginx.conf");
-        fs::write(&file, config).unwrap();
-        let mut command = Command::new("/usr/sbin/nginx");
-        command.arg("-c").arg(file).arg("-p").arg(folder.path());
-        command
-    });
+    let nginx = Program::nginx(
+        folder.path(),
+        "log_format method $request_method;
+         server {
+             listen 127.0.0.1:PORT; access_log log method;
+             location / { return 200 fine; }
+             location /close { return 444; }
+         }",
+    );
     let url = format!("http://{}", nginx.address);
     let (_, lines) = Program::client("retries", &[&url]).wait();
     assert_eq!(lines, ["200 OK", "fine"]);

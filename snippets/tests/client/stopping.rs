@@ -418,22 +418,15 @@ async fn frame_and_ready_lose_nothing_in_select() {
 #[ignore = "needs nginx"]
 fn others_nginx_sees_that_the_client_left() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().to_str().unwrap().to_owned();
     let silent = Server::start();
-    let program = Program::of_others(|port| {
-        let config = format!(
-            "daemon off; master_process off; pid {path}/pid; error_log stderr;
-             events {{}}
-             http {{ access_log {path}/access; client_body_temp_path {path}/a; proxy_temp_path {path}/b;
-                     fastcgi_temp_path {path}/c; uwsgi_temp_path {path}/d; scgi_temp_path {path}/e;
-                     server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {}; }} }} }}",
-            silent.url("")
-        );
-        std::fs::write(format!("{path}/conf"), config).unwrap();
-        let mut command = std::process::Command::new("/usr/sbin/nginx");
-        command.args(["-p", &path, "-c", &format!("{path}/conf")]);
-        command
-    });
+    let http = format!(
+        "server {{
+             listen 127.0.0.1:PORT; access_log access;
+             location / {{ proxy_pass {}; }}
+         }}",
+        silent.url("")
+    );
+    let program = Program::nginx(folder.path(), &http);
     let url = format!("http://{}/", program.address);
     let workers = page("client/stopping").number("has {} workers") as usize;
     let mut client = Program::client("stopping", &[&url]);
@@ -446,7 +439,7 @@ fn others_nginx_sees_that_the_client_left() {
         [format!("stopped: {workers} requests were cancelled")]
     );
     harness::wait("nginx to log that its clients left", || {
-        let log = std::fs::read_to_string(format!("{path}/access")).unwrap();
+        let log = std::fs::read_to_string(folder.path().join("access")).unwrap();
         log.matches(" 499 ").count() == workers
     });
     drop(backends);

@@ -5,7 +5,6 @@ use std::fs;
 use std::io::{self, Write};
 use std::net::TcpStream;
 use std::pin::Pin;
-use std::process::Command;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -497,19 +496,13 @@ async fn the_time_grows_with_the_file() {
 fn others_nginx() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    let nginx = Program::of_others(|port| {
-        let config = format!(
-            "daemon off; master_process off; pid nginx.pid; error_log stderr; events {{}} \
-             http {{ access_log off; client_body_temp_path temp; \
-             server {{ listen 127.0.0.1:{port}; root {}; client_max_body_size 4m; \
-             location / {{ dav_methods PUT; }} }} }}",
-            path.display()
-        );
-        fs::write(path.join("nginx.conf"), config).unwrap();
-        let mut command = Command::new("/usr/sbin/nginx");
-        command.arg("-p").arg(path).args(["-c", "nginx.conf", "-e", "stderr"]);
-        command
-    });
+    let nginx = Program::nginx(
+        path,
+        "server {
+             listen 127.0.0.1:PORT; root .; client_max_body_size 4m;
+             location / { dav_methods PUT; }
+         }",
+    );
     let url = format!("http://{}/photo", nginx.address);
     for length in [100_000, 2 * 1024 * 1024] {
         let (file, bytes) = file(length);

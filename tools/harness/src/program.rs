@@ -1,7 +1,10 @@
 //! A program of the book, started for a test; and connections to it.
 
+use std::env;
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, channel};
@@ -116,6 +119,31 @@ impl Program {
             TcpStream::connect(address).is_ok()
         });
         program
+    }
+
+    /// Starts nginx in this folder, like `of_others`. `http` stands between the braces of `http`: its
+    /// paths are relative to the folder, and `PORT` is the free port. No access log is written but
+    /// those that a `server` asks for.
+    pub fn nginx(folder: &Path, http: &str) -> Program {
+        Program::of_others(|port| {
+            // One process: workers would outlive a master that is killed.
+            let config = format!(
+                "daemon off; master_process off; pid pid; error_log stderr; events {{}}
+                 http {{
+                     access_log off; client_body_temp_path body; proxy_temp_path proxy;
+                     fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+                     {}
+                 }}",
+                http.replace("PORT", &port.to_string())
+            );
+            fs::write(folder.join("nginx.conf"), config).unwrap();
+            // Debian has it in /usr/sbin, which is not in everybody's PATH.
+            let path = env::var("PATH").unwrap_or_default() + ":/usr/sbin";
+            let mut command = Command::new("nginx");
+            command.env("PATH", path).arg("-p").arg(folder);
+            command.args(["-c", "nginx.conf", "-e", "stderr"]);
+            command
+        })
     }
 
     /// The next line that the program prints, on standard output or error.
