@@ -147,7 +147,7 @@ export async function pressButtons(number) {
   return found;
 }
 
-/** Types each query into the search that is open, and collects the addresses of what is found. */
+/** Types each query into the search that is open, and collects the addresses of all that is found. */
 export async function searchFor(queries) {
   const input = document.querySelector('input[type=search]');
   const results = document.querySelector('#search-results');
@@ -156,15 +156,17 @@ export async function searchFor(queries) {
     input.value = query;
     input.dispatchEvent(new InputEvent('input', { bubbles: true }));
   };
+  // The texts come after the first letter: until then the titles alone answer.
+  type(queries[0] ?? '');
+  const deadline = performance.now() + 10_000;
+  while (results.ariaBusy === 'true') {
+    if (performance.now() > deadline) throw new Error('the texts of the search have not come within 10 s');
+    await new Promise((later) => setTimeout(later, 20));
+  }
   const answers = {};
-  let silent = 0;
   for (const query of queries) {
-    type('');
     type(query);
-    // The texts may be on their way. A search that is broken is not waited for again and again.
-    for (let tries = 0; tries < (silent > 5 ? 1 : 40) && !links().length; tries += 1) await new Promise((later) => setTimeout(later, 20));
     answers[query] = links();
-    silent = answers[query].length ? 0 : silent + 1;
   }
   return answers;
 }

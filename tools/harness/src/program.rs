@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
@@ -109,9 +109,7 @@ impl Program {
     /// something listens there. For tests with `#[ignore]`: .ci/run installs these servers, and
     /// whoever runs `cargo test` need not have them.
     pub fn of_others(command: impl FnOnce(u16) -> Command) -> Program {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        let address = SocketAddr::from(([127, 0, 0, 1], port_of_others()));
         let (child, lines) = spawn(command(address.port()));
         let mut program = Program { child, lines, address };
         wait("a server that others wrote", || {
@@ -188,6 +186,20 @@ impl Drop for Program {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// A port that is free now, below those that the system gives to whoever binds port 0: else
+/// another test may be given it before the server has it.
+fn port_of_others() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Two runs at once begin at different ports.
+    let first = std::process::id() as u16;
+    let mut ports = (0..20_000).map(|_| {
+        let number = first.wrapping_add(NEXT.fetch_add(1, Relaxed));
+        10_000 + number % 20_000
+    });
+    let free = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.expect("no port of 10000 to 29999 is free")
 }
 
 /// Waits until this is true.

@@ -117,8 +117,11 @@ let searchTexts;
             return item;
         }));
         results.scrollTop = 0;
-        const none = sections[0].texts.length ? "Nothing found" : "Searching …";
-        const some = found.length === 1 ? "1 section" : `${found.length} sections`;
+        // Titles answer before the texts have come: what they find is not all.
+        const complete = sections[0].texts.length > 0;
+        results.ariaBusy = String(!complete && input.value !== "");
+        const none = complete ? "Nothing found" : "Searching …";
+        const some = (found.length === 1 ? "1 section" : `${found.length} sections`) + (complete ? "" : ", searching …");
         status.textContent = input.value.trim() === "" ? "Words, names from code, error messages" : found.length ? some : none;
     };
 
