@@ -86,6 +86,17 @@ fn each_page_has_a_description_of_its_own() {
     }
 }
 
+/// A tab and a result of a search have the title alone: two pages named HTTP/2 are not told apart.
+#[test]
+fn each_page_has_a_title_of_its_own() {
+    let mut seen = BTreeMap::new();
+    for (page, html) in rendered() {
+        let title = text(found(&html, "<title>([^<]*)</title>").unwrap_or_default());
+        let other = seen.insert(title.clone(), &page.path);
+        assert_eq!(other, None, "{} has the title {title:?} as well", page.path);
+    }
+}
+
 #[test]
 fn each_page_says_where_it_is() {
     let part = Regex::new("(?s)<details( open)?><summary>.*?</details>").unwrap();

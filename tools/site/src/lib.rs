@@ -40,9 +40,9 @@ impl Renderer for Site {
         let read = |path: &str, title: Option<&str>| {
             Page::read(&folder, path, title, &whole)
         };
-        let chapters = ctx.book.chapters();
-        let pages =
-            chapters.map(|chapter| read(&address(chapter), Some(&chapter.name)));
+        let pages = titles(ctx)
+            .into_iter()
+            .map(|(chapter, title)| read(&address(chapter), Some(&title)));
         let pages = pages.collect::<Result<Vec<Page>>>()?;
         // The first page is the front page as well: there, it has its address.
         let front = pages.first().context("the book has no pages")?.title.as_deref();
@@ -135,7 +135,7 @@ fn clone(url: &str) -> String {
 struct Page {
     /// From the root of the site: `server/echo.html`.
     path: String,
-    /// Its name in SUMMARY.md. None for those that are not listed there.
+    /// Its name in SUMMARY.md, see `titles`. None for those that are not listed there.
     title: Option<String>,
     before: String,
     content: Content,
@@ -173,6 +173,7 @@ impl Page {
     fn finish(&self, whole: &Whole, titles: &str, texts: &str) -> String {
         let root = self.to_root();
         let marks = [
+            ("<!-- site:title -->", self.tab(whole)),
             ("<!-- site:head -->", self.head(whole)),
             ("<!-- site:nav -->", self.nav(whole)),
             ("<!-- site:outline -->", self.content.outline()),
@@ -199,6 +200,17 @@ impl Page {
         format!(
             "<script type=\"application/json\" id=\"programs\">{programs}</script>"
         )
+    }
+
+    /// What a browser's tab says.
+    fn tab(&self, whole: &Whole) -> String {
+        let heading = self.content.sections.first().map(|section| &section.title);
+        match self.title.as_ref().or(heading) {
+            Some(title) if self.path != "index.html" && self.path != "print.html" => {
+                escaped(&format!("{title} - {}", whole.title))
+            }
+            _ => escaped(&whole.title),
+        }
     }
 
     fn head(&self, whole: &Whole) -> String {
@@ -272,6 +284,27 @@ impl Page {
     fn to_root(&self) -> String {
         "../".repeat(self.path.matches('/').count())
     }
+}
+
+/// The chapters with the titles that they have outside of the tree of pages: in the search, in a
+/// browser's tab. Where two parts of the book have a page of the same name, the part stands beside it.
+fn titles(ctx: &RenderContext) -> Vec<(&Chapter, String)> {
+    let count = |name: &str| ctx.book.chapters().filter(|c| c.name == name).count();
+    let mut part = "";
+    let mut titles = Vec::new();
+    for item in ctx.book.iter() {
+        match item {
+            BookItem::PartTitle(title) => part = title,
+            BookItem::Chapter(chapter) if count(&chapter.name) > 1 => {
+                titles.push((chapter, format!("{} ({part})", chapter.name)));
+            }
+            BookItem::Chapter(chapter) => {
+                titles.push((chapter, chapter.name.clone()))
+            }
+            BookItem::Separator => {}
+        }
+    }
+    titles
 }
 
 /// The path of the chapter's page from the root of the site.

@@ -11,6 +11,7 @@ let searchTexts;
 (() => {
     const field = (weight, text = "", kind = "prose") => ({ weight, text, lower: text.toLowerCase(), kind });
     const sections = searchTitles.flatMap(([path, page, parts]) => parts.map(([id, title], number) => ({
+        path,
         address: number === 0 ? path : `${path}#${id}`,
         page,
         title,
@@ -65,8 +66,8 @@ let searchTexts;
         // The first twenty, and of each page that is not among them the best section.
         const pages = new Set();
         return found.filter(({ section }, rank) => {
-            const first = !pages.has(section.page);
-            pages.add(section.page);
+            const first = !pages.has(section.path);
+            pages.add(section.path);
             return rank < 20 || first;
         });
     };
