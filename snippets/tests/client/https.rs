@@ -195,7 +195,7 @@ fn tls_server() -> (Program, TempDir) {
     (Program::listen(command), folder)
 }
 
-fn file(folder: &TempDir, name: &str) -> String {
+pub fn file(folder: &TempDir, name: &str) -> String {
     folder.path().join(name).to_str().unwrap().to_owned()
 }
 
@@ -809,7 +809,7 @@ fn client(server: &Program, folder: &TempDir, more: &[&str]) -> (bool, String) {
     (status.success(), text(&printed))
 }
 
-fn nginx(folder: &TempDir, settings: &str) -> Program {
+pub fn nginx(folder: &TempDir, settings: &str) -> Program {
     let http = format!(
         "server {{
              listen 127.0.0.1:PORT ssl{settings}

@@ -28,7 +28,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 use tokio::runtime;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::{JoinHandle, JoinSet, yield_now};
 use tokio::time::{self, Instant, sleep, timeout};
 
@@ -53,9 +53,9 @@ fn prose() -> Prose {
 // A network in memory: it counts connections, and tests hold its connects and its answers.
 
 #[derive(Clone)]
-struct Network(Arc<State>);
+pub struct Network(Arc<State>);
 
-struct State {
+pub struct State {
     /// Connects that were asked for.
     asked: AtomicUsize,
     opened: AtomicUsize,
@@ -69,12 +69,14 @@ struct State {
     answers: Semaphore,
     /// Whether a connect fails.
     refuse: AtomicBool,
+    /// Ends all connections.
+    stop: Notify,
     /// Whether connections say that HTTP/2 was negotiated.
     h2: bool,
 }
 
 impl Network {
-    fn new(h2: bool) -> Network {
+    pub fn new(h2: bool) -> Network {
         Network(Arc::new(State {
             asked: AtomicUsize::new(0),
             opened: AtomicUsize::new(0),
@@ -84,25 +86,45 @@ impl Network {
             connects: Semaphore::new(1_000),
             answers: Semaphore::new(0),
             refuse: AtomicBool::new(false),
+            stop: Notify::new(),
             h2,
         }))
     }
 
-    fn opened(&self) -> usize {
+    pub fn opened(&self) -> usize {
         self.0.opened.load(SeqCst)
     }
 
     /// Lets no connect end before `add_permits`.
-    fn hold_connects(&self) {
+    pub fn hold_connects(&self) {
         self.0.connects.forget_permits(self.0.connects.available_permits());
     }
 
+    pub fn allow_connects(&self, count: usize) {
+        self.0.connects.add_permits(count);
+    }
+
+    /// Ends all connections.
+    pub fn stop(&self) {
+        self.0.stop.notify_waiters();
+    }
+
     /// Waits until so many connects were asked for.
-    async fn asked(&self, count: usize) {
+    pub async fn asked(&self, count: usize) {
         until("connects", || self.0.asked.load(SeqCst) == count).await;
     }
 
-    fn closed(&self) -> usize {
+    /// Connections that carried a request.
+    pub fn used(&self) -> usize {
+        self.0.used.load(SeqCst)
+    }
+
+    /// Answers so many requests for /held.
+    pub fn answer_held(&self, count: usize) {
+        self.0.answers.add_permits(count);
+    }
+
+    pub fn closed(&self) -> usize {
         self.0.closed.load(SeqCst)
     }
 
@@ -120,7 +142,7 @@ impl Network {
     }
 
     /// Waits until so many requests for /held are here.
-    async fn held(&self, count: usize) {
+    pub async fn held(&self, count: usize) {
         let what = format!("{count} requests at the server");
         until(&what, || self.0.held.load(SeqCst) == count).await;
     }
@@ -184,7 +206,11 @@ impl tower_service::Service<Uri> for Network {
                     network.clone().answer(request)
                 });
                 let builder = auto::Builder::new(TokioExecutor::new());
-                builder.serve_connection(TokioIo::new(server), service).await.ok();
+                let stop = network.0.stop.notified();
+                tokio::select! {
+                    _ = builder.serve_connection(TokioIo::new(server), service) => {}
+                    () = stop => {}
+                }
                 network.0.closed.fetch_add(1, SeqCst);
             });
             Ok(client)
@@ -240,7 +266,7 @@ fn report(error: &dyn Error) -> String {
 }
 
 /// Waits, on the clock of tokio.
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !done() {
         assert!(begun.elapsed() < LIMIT, "waited {LIMIT:?} in vain for {what}");
