@@ -334,7 +334,7 @@ async fn arguments() -> Result<(), BoxError> {
 }
 
 /// An error with its causes: hyper's errors do not print theirs.
-fn report(error: &dyn Error) -> String {
+pub fn report(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,7 +1,5 @@
 //! What src/client/pools.md promises.
 
-use std::convert::Infallible;
-use std::fs;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -9,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::poll;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper::{Request, Uri, Version};
 use hyper_util::client::pool::{cache, singleton::Singleton};
@@ -18,7 +16,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Service, ServiceExt, service_fn};
 
-use harness::{LIMIT, Program, Prose, page, root};
+use harness::{LIMIT, Program, Prose, page};
+
+use crate::server::tls::folder;
 
 use super::failures::{Memory, read_head};
 use super::https;
@@ -205,14 +205,15 @@ async fn before_that_each_request_opens_a_connection() {
     let network = Network::new(true);
     let pools = Pools::new(network.clone());
     let [count, opened, closed] = prose()
-        .numbers("{} requests at once to a new HTTP/2 server open {} connections")
-        .into_iter()
-        .chain([prose().number("uses one and closes {} at once")])
-        .map(|number| number as usize)
-        .collect::<Vec<_>>()
-        .try_into()
-        .unwrap();
+        .numbers(
+            "{} requests at once to a new HTTP/2 server open {} connections; \
+             the negotiator uses one and closes {} at once",
+        )
+        .map(|number| number as usize);
+    network.hold_connects();
     let tasks = at_once(&pools, count, "https://a.test/");
+    network.asked(count).await;
+    network.allow_connects(count);
     assert_eq!(all(tasks).await, vec![Version::HTTP_2; count]);
     assert_eq!((network.opened(), network.used()), (opened, 1));
     until("the end of the others", || network.closed() == closed).await;
@@ -355,13 +356,6 @@ async fn a_singleton_shares_one_error_with_all_who_wait() {
     assert_eq!(texts[0], texts[1]);
     assert_eq!(tried.load(SeqCst), 1);
     assert!(single.call(()).await.is_ok(), "the next call tries again");
-    let _: Result<(), Infallible> = Ok(());
-}
-
-#[test]
-fn the_types_have_no_names() {
-    let file = root().join("snippets/mistakes/client/pool_not_nameable.stderr");
-    assert!(fs::read_to_string(file).unwrap().contains("E0277"));
 }
 
 // Servers that others wrote.
@@ -369,7 +363,10 @@ fn the_types_have_no_names() {
 #[test]
 #[ignore = "needs nginx"]
 fn others_nginx() {
-    let folder = https::folder();
+    let folder = folder();
+    let [count, at_once] =
+        prose().numbers("fetch a page {} times, at most {} at once");
+    assert_eq!(at_once, AT_ONCE as u64);
     for (settings, version, connections) in
         [(" http2;", "HTTP/2.0", 1), (";", "HTTP/1.1", AT_ONCE)]
     {
@@ -377,10 +374,10 @@ fn others_nginx() {
         let url = format!("https://{}/", server.address);
         let ca = https::file(&folder, "ca.pem");
         let (status, printed) =
-            Program::client("pools", &[&url, "20", "--ca", &ca]).wait();
+            Program::client("pools", &[&url, &count.to_string(), "--ca", &ca]).wait();
         assert!(status.success(), "{printed:?}");
         let expected =
-            format!("20 responses over {version}, connections opened: {connections}");
+            format!("{count} responses over {version}, connections opened: {connections}");
         assert_eq!(printed, [expected]);
     }
 }
