@@ -15,7 +15,7 @@ const TLS_STEPS: [&str; 5] =
 fn main() {
     let snippets =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../snippets/server");
-    println!("cargo::rerun-if-changed={}", snippets.display());
+    println!("cargo::rerun-if-changed={}/..", snippets.display());
     let out = env::var("OUT_DIR").unwrap();
     let program = |name: &str| fs::read_to_string(snippets.join(name)).unwrap();
     let write = |name: &str, lines: Vec<&str>| {
@@ -27,6 +27,9 @@ fn main() {
 
     write("graceful_shutdown.rs", program("graceful_shutdown.rs").lines().collect());
     write("proxy.rs", program("proxy.rs").lines().collect());
+    for name in ["pool.rs", "basic.rs"] {
+        write(name, program(&format!("../client/{name}")).lines().collect());
+    }
     let files = program("files.rs");
     write("files.rs", files.lines().collect());
     for (name, old, new) in [

@@ -7,7 +7,7 @@
 //!
 //!     cargo run --release --manifest-path tools/bench/Cargo.toml -- [--runs N] [--storm] [NAME...]
 //!
-//! A first argument `files`, `proxy`, `sockets`, `tls` or `websocket` measures something else, see the
+//! A first argument `clients`, `files`, `proxy`, `sockets`, `tls` or `websocket` measures something else, see the
 //! module of that name:
 //!
 //!     cargo run --release --manifest-path tools/bench/Cargo.toml -- files [--runs N]
@@ -16,6 +16,7 @@
 //! `--storm` has 200 clients that connect for each request, not 8.
 
 mod client;
+mod clients;
 mod files;
 mod plot;
 mod proxy;
@@ -113,6 +114,7 @@ fn main() {
             }
             "--storm" => load = STORM,
             "--write" => write = true,
+            "clients" => other = Some(clients::measure),
             "files" => other = Some(files::measure),
             "proxy" => other = Some(proxy::measure),
             "sockets" => other = Some(sockets::measure),

@@ -62,7 +62,7 @@ impl Server {
             server.socket = Some(TcpListener::bind(address).unwrap());
         }
         (server.child, server.address) = match name {
-            "go" => listen(Command::new(go()).arg(address)),
+            "go" => listen(Command::new(built_with_go("server")).arg(address)),
             "nginx" => {
                 let (behind, address) =
                     listen(Command::new(program("kill")).arg(address));
@@ -150,11 +150,14 @@ pub fn listen(command: &mut Command) -> (Child, SocketAddr) {
     (child, address)
 }
 
-/// Builds the server in Go, once.
-fn go() -> PathBuf {
-    let path = program("bench").with_file_name("go-server");
+/// Builds peers/NAME.go, once.
+pub fn built_with_go(name: &str) -> PathBuf {
+    let path = program("bench").with_file_name(format!("go-{name}"));
     if !path.exists() {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/go.go");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("peers")
+            .join(name)
+            .with_extension("go");
         let status = Command::new("go")
             .args(["build", "-o"])
             .args([&path, &source])

@@ -102,6 +102,8 @@ let searchTexts;
 
     const show = () => {
         const found = find(input.value);
+        // A reader who has gone down to a result stays on it when the texts come.
+        const marked = results.contains(document.activeElement) ? document.activeElement.href : null;
         results.replaceChildren(...found.map(({ section, words }) => {
             const link = document.createElement("a");
             link.href = dialog.dataset.root + section.address;
@@ -118,6 +120,7 @@ let searchTexts;
             return item;
         }));
         results.scrollTop = 0;
+        if (marked) ([...results.querySelectorAll("a")].find((link) => link.href === marked) ?? input).focus();
         // Titles answer before the texts have come: what they find is not all.
         const complete = sections[0].texts.length > 0;
         results.ariaBusy = String(!complete && input.value !== "");
