@@ -434,6 +434,20 @@ check('the search opens by its button, / and s; arrows and Enter lead on; Escape
   await page.waitForLoadState();
   await arrived(page, report, 'another page');
 
+  // The texts come when a reader has gone down to a result already.
+  await page.goto(server.address + code);
+  let come;
+  const texts = new Promise((resolve) => { come = resolve; });
+  await page.route(/search-texts/, async (route) => { await texts; await route.continue(); });
+  await openSearch(page);
+  await page.keyboard.type('connection');
+  await page.locator('#search-results a[href]').first().waitFor();
+  await page.keyboard.press('ArrowDown');
+  come();
+  await page.locator('#search-results[aria-busy=false]').waitFor();
+  if (!await page.evaluate(() => document.activeElement.closest('#search-results'))) report('the focus leaves the result when the texts come', 'focus the same result in the new list');
+  await page.unroute(/search-texts/);
+
   // On the page that is open already, nothing is loaded.
   await page.goto(server.address + code);
   await openSearch(page);
