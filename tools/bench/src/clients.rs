@@ -1,6 +1,6 @@
 //! How fast clients are: small GETs over connections that stay open, to the same nginx.
 //!
-//! nginx has one core, and the client the other one. The clients take turns; what counts is the median of the
+//! nginx has one core, and the client, with one thread, the other one. The clients take turns; what counts is the median of the
 //! rounds, and its ratio to that of the pooled client.
 
 use std::env;
@@ -16,7 +16,7 @@ const CLIENTS: [(&str, &str); 5] = [
     ("pool", "this page's client"),
     ("connection", "[one connection](basic.md) for each"),
     ("reqwest", "reqwest"),
-    ("curl", "libcurl, a thread for each"),
+    ("curl", "libcurl, multi interface"),
     ("go", "Go, `net/http`"),
 ];
 /// Requests at a time.
@@ -34,7 +34,7 @@ pub fn measure(rounds: usize, write: bool) {
     server {{ listen ADDRESS; location / {{ return 200 '{}'; }} }}",
         ".".repeat(SIZE)
     ));
-    // The workers as well: they inherit nothing from now on.
+    // With its workers, which are running already.
     let pids = Command::new("pgrep").args(["-P", &server.id().to_string()]).output();
     let pids = String::from_utf8(pids.unwrap().stdout).unwrap();
     for pid in pids.lines().chain([&*server.id().to_string()]) {

@@ -1,14 +1,15 @@
 //! Clients that send the same GET again and again: `clients NAME URL AT_ONCE SECONDS` prints how many
-//! responses came in that time, after a warm-up. The async ones have one thread.
+//! responses came in that time, after a warm-up. Each has one thread.
 
 use std::env;
 use std::error::Error;
 use std::process::exit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
+use curl::easy::{Easy2, Handler, WriteError};
+use curl::multi::Multi;
 use tokio::task::JoinSet;
 
 /// The page on the pool, and that on one connection.
@@ -124,31 +125,48 @@ async fn asynchronous(
     tasks.join_all().await.into_iter().collect()
 }
 
-/// libcurl: a handle, and so a connection, for each thread.
+/// The body that a handle of libcurl receives.
+struct Body(Vec<u8>);
+
+impl Handler for Body {
+    fn write(&mut self, bytes: &[u8]) -> std::result::Result<usize, WriteError> {
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+}
+
+/// libcurl, by its multi interface: one thread, and a handle for each request at a time.
 fn curl(url: &str, at_once: usize, clock: &Clock) -> Result<()> {
-    let threads: Vec<_> = (0..at_once)
-        .map(|_| {
-            let (url, clock) = (url.to_owned(), clock.clone());
-            thread::spawn(move || -> Result<()> {
-                let mut easy = curl::easy::Easy::new();
-                easy.url(&url)?;
-                easy.noproxy("*")?;
-                let mut body = Vec::new();
-                loop {
-                    body.clear();
-                    let mut transfer = easy.transfer();
-                    transfer.write_function(|bytes| {
-                        body.extend_from_slice(bytes);
-                        Ok(bytes.len())
-                    })?;
-                    transfer.perform()?;
-                    drop(transfer);
-                    if !clock.took(easy.response_code()?.try_into()?, body.len())? {
-                        return Ok(());
-                    }
-                }
-            })
-        })
-        .collect();
-    threads.into_iter().try_for_each(|thread| thread.join().expect("no panic"))
+    let multi = Multi::new();
+    let mut running = Vec::new();
+    for token in 0..at_once {
+        let mut easy = Easy2::new(Body(Vec::new()));
+        easy.url(url)?;
+        easy.noproxy("*")?;
+        let mut handle = multi.add2(easy)?;
+        handle.set_token(token)?;
+        running.push(Some(handle));
+    }
+    while running.iter().any(Option::is_some) {
+        multi.perform()?;
+        let mut ended = Vec::new();
+        multi.messages(|message| {
+            ended.push((message.token().unwrap(), message.result().unwrap()));
+        });
+        if ended.is_empty() {
+            multi.wait(&mut [], Duration::from_secs(1))?;
+        }
+        for (token, result) in ended {
+            result?;
+            let mut easy = multi.remove2(running[token].take().unwrap())?;
+            let status = easy.response_code()?.try_into()?;
+            if clock.took(status, easy.get_ref().0.len())? {
+                easy.get_mut().0.clear();
+                let mut handle = multi.add2(easy)?;
+                handle.set_token(token)?;
+                running[token] = Some(handle);
+            }
+        }
+    }
+    Ok(())
 }
