@@ -49,7 +49,7 @@ const USAGE: &str = "usage: proxies URL [--proxy URL] [--ca FILE]";
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-const VARIABLES: [&str; 8] = [
+pub const VARIABLES: [&str; 8] = [
     "HTTP_PROXY",
     "http_proxy",
     "HTTPS_PROXY",
