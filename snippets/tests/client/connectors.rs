@@ -51,15 +51,15 @@ fn connectors() -> Prose {
 }
 
 fn connect_limit() -> u64 {
-    connectors().number("| {} seconds, `InTime` | all that `call` does")
+    connectors().number("| {} seconds, InTime | all that call does")
 }
 
 fn tcp_limit() -> u64 {
-    connectors().number("| {} seconds, `set_connect_timeout` | TCP |")
+    connectors().number("| {} seconds, set_connect_timeout | TCP |")
 }
 
 fn total_limit() -> u64 {
-    connectors().number("| {} seconds, `timeout` in `fetch` | the request")
+    connectors().number("| {} seconds, timeout in fetch | the request")
 }
 
 // The program.
@@ -206,7 +206,7 @@ fn wrong_arguments_get_the_usage() {
         assert_eq!(run(arguments), (1, usage.to_owned()));
     }
     // hyper would connect to port 80.
-    connectors().says("a port that is none, such as 99999, is no port for");
+    connectors().says(":99999, HttpConnector would take the default one.");
     let no_port = "the port is not a number up to 65535";
     for to in ["127.0.0.1:99999", "127.0.0.1:x", "[::1]:99999"] {
         let url = format!("http://{to}/");
@@ -517,7 +517,7 @@ async fn the_other_family_begins_after_the_delay_and_addresses_of_one_share_the_
         let range = expected..=expected + addresses.len() as u64;
         assert!(range.contains(&elapsed), "{addresses:?}: {elapsed}, not {expected}");
     }
-    connectors().says("gives each of them an equal share of its time");
+    connectors().says("gives each an equal share of its time");
 }
 
 #[tokio::test]
@@ -725,8 +725,8 @@ fn never_resolves(folder: &Path) -> PathBuf {
 #[test]
 fn a_lookup_that_never_returns_holds_up_neither_the_request_nor_the_end() {
     connectors().says("A limit ends the request, but");
-    page("client/https").says("lets the program end [while it goes on]");
-    page("client/proxies").says("A lookup that hangs [does not hold up the end]");
+    page("client/https").says("lets the program end while it goes on");
+    page("client/proxies").says("A lookup that hangs does not hold up the end");
     let folder = tempfile::tempdir().unwrap();
     let library = never_resolves(folder.path());
     let ca = folder.path().join("ca.pem");

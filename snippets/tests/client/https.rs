@@ -53,7 +53,7 @@ fn https() -> Prose {
 }
 
 pub(super) fn connect_limit() -> u64 {
-    https().number("| {} seconds | `timeout` around the connector: the name, TCP and TLS")
+    https().number("| {} seconds | timeout around the connector: the name, TCP and TLS")
 }
 
 // What a server shows.
@@ -515,7 +515,7 @@ async fn the_name_in_the_certificate_may_be_another_than_in_the_url() {
 
 #[tokio::test]
 async fn a_port_that_is_none_is_refused() {
-    https().says("`check_port` refuses a port such as 99999.");
+    https().says("check_port refuses a port such as :99999, for which hyper would take the default one.");
     let folder = folder();
     for (host, refused) in [
         ("127.0.0.1:99999", true),
@@ -817,7 +817,7 @@ async fn a_silent_handshake_ends_in_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_address_ends_with_the_limit_of_tcp() {
-    let limit = https().number("| {} seconds | `set_connect_timeout`");
+    let limit = https().number("| {} seconds | set_connect_timeout");
     let folder = folder();
     let silent = silent(V4);
     let options = options(silent.address, &file(&folder, "ca.pem"));
@@ -857,7 +857,7 @@ async fn the_time_limit_of_the_connector_is_for_tcp_alone() {
 
 #[tokio::test]
 async fn a_silent_or_endless_response_ends_in_time() {
-    let limit = https().number("| {} seconds | `timeout` around `fetch`");
+    let limit = https().number("| {} seconds | timeout around fetch");
     for answer in ["", "HTTP/1.1 200 OK\r\n\r\n"] {
         let ca = ca("ours");
         let folder = TempDir::new().unwrap();

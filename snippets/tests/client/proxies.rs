@@ -346,7 +346,7 @@ fn in_a_cgi_program_no_variable_counts() {
     let cgi = [("REQUEST_METHOD", "GET"), ("HTTP_PROXY", "sock5://a")];
     assert_eq!(goes_to(&["HTTPS_PROXY"], &[], &cgi), "the server");
     // `--proxy` counts.
-    proxies().says("so such a program needs `--proxy`");
+    proxies().says("so such a program needs --proxy");
     let proxy = Server::start();
     let arguments = ["http://a.test/", "--proxy", &proxy.url("")];
     let mut client = Run::start(&cgi, &arguments);
@@ -380,7 +380,7 @@ fn a_variable_that_is_not_utf_8_is_an_error_and_not_a_way_around_the_proxy() {
 
 #[test]
 fn a_port_that_is_none_is_an_error_and_not_the_default() {
-    proxies().says("A port such as 99999 counts as none, so 80.");
+    proxies().says("A port such as :99999 counts as no port.");
     let no_port = "the port is not a number up to 65535";
     for port in ["99999", "x", "-1"] {
         let proxy = format!("http://u:secret@127.0.0.1:{port}");
