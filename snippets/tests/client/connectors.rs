@@ -12,6 +12,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::thread;
@@ -719,6 +720,25 @@ fn never_resolves(folder: &Path) -> PathBuf {
     let output = rustc.arg(&source).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     library
+}
+
+/// What `#[tokio::main]` does at the end of `main`.
+#[test]
+fn a_runtime_that_is_dropped_waits_for_a_lookup() {
+    connectors().says("With #[tokio::main] the program does not end before the lookup");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (end, lookup) = channel::<()>();
+    let (begin, begun) = channel();
+    runtime.spawn_blocking(move || {
+        begin.send(()).unwrap();
+        lookup.recv().ok();
+    });
+    begun.recv_timeout(LIMIT).unwrap();
+    let dropping = thread::spawn(move || drop(runtime));
+    thread::sleep(Duration::from_millis(200));
+    assert!(!dropping.is_finished(), "the runtime leaves the thread behind");
+    drop(end);
+    wait("the end of the runtime", || dropping.is_finished());
 }
 
 /// The programs of HTTPS and Proxies as well, which say the same.
