@@ -556,12 +556,30 @@ fn builder() -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifie
 const UNKNOWN: &str =
     "client error (Connect): invalid peer certificate: UnknownIssuer";
 
-/// The CAs that are compiled in work without files, and ours is not among them.
+/// Runs itself in a process where our CA is the only one of the system.
 #[tokio::test]
-async fn mozillas_list_is_compiled_in() {
-    let address = Shown::new(good(&ca("ours"))).serve().await;
-    let tls = builder().with_webpki_roots().with_no_client_auth();
-    assert_eq!(ask_with(tls, address).await.unwrap_err(), UNKNOWN);
+async fn with_mozillas_list_the_cas_of_the_system_are_ignored() {
+    https().says("a new list needs a new build; the CAs of the system are ignored");
+    if let Ok(address) = std::env::var("MOZILLAS_LIST") {
+        let address = address.parse().unwrap();
+        let tls = builder().with_native_roots().unwrap().with_no_client_auth();
+        ask_with(tls, address).await.expect("the system has our CA");
+        let tls = builder().with_webpki_roots().with_no_client_auth();
+        assert_eq!(ask_with(tls, address).await.unwrap_err(), UNKNOWN);
+        return;
+    }
+    let ca = ca("ours");
+    let folder = TempDir::new().unwrap();
+    let address = Shown::new(good(&ca)).serve().await;
+    let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "client::https::with_mozillas_list_the_cas_of_the_system_are_ignored"])
+        .env("SSL_CERT_FILE", write(&folder, "ca.pem", &ca.pem()))
+        .env("MOZILLAS_LIST", address.to_string())
+        .kill_on_drop(true);
+    let output = in_time(command.output()).await.unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
 }
 
 /// Accepts one certificate, whoever signed it.
