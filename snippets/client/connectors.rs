@@ -22,11 +22,12 @@ use hyper_util::client::legacy::connect::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use tower_service::Service;
 
 // ANCHOR: limits
-/// For TCP. The addresses of a family share it.
+/// For TCP alone. The addresses of a family share it.
 pub const TCP: Duration = Duration::from_secs(4);
 /// For the whole connect, the lookup of the name included.
 pub const CONNECT: Duration = Duration::from_secs(5);
@@ -112,6 +113,9 @@ impl Service<Uri> for Connector {
             let error = format!("this connector has no TLS for {uri}");
             return Box::pin(ready(Err(error.into())));
         }
+        if let Err(error) = check_port(&uri) {
+            return Box::pin(ready(Err(error)));
+        }
         match self {
             Connector::Tcp { http, to } => {
                 let connecting = http.call(to.clone().unwrap_or(uri));
@@ -125,6 +129,21 @@ impl Service<Uri> for Connector {
     }
     // ANCHOR_END: call
 }
+
+// ANCHOR: port
+/// For a port such as 99999, hyper would take the default one.
+fn check_port(url: &Uri) -> Result<(), BoxError> {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    // Behind a user, and behind the brackets of an IPv6 address.
+    let rest = authority.rsplit(['@', ']']).next().unwrap_or_default();
+    match rest.split_once(':') {
+        Some((_, port)) if !port.is_empty() && port.parse::<u16>().is_err() => {
+            Err("the port is not a number up to 65535".into())
+        }
+        _ => Ok(()),
+    }
+}
+// ANCHOR_END: port
 
 // ANCHOR: unix
 async fn unix(path: &Path) -> io::Result<TokioIo<UnixStream>> {
@@ -142,7 +161,10 @@ pub fn tcp(to: Option<&str>) -> Result<Connector, BoxError> {
     http.set_connect_timeout(Some(TCP));
     http.set_nodelay(true);
     let to = to.map(|to| {
-        Uri::builder().scheme(Scheme::HTTP).authority(to).path_and_query("/").build()
+        let uri = Uri::builder().scheme(Scheme::HTTP).authority(to);
+        let uri = uri.path_and_query("/").build()?;
+        check_port(&uri)?;
+        Ok::<_, BoxError>(uri)
     });
     Ok(Connector::Tcp { http, to: to.transpose()? })
 }
@@ -220,9 +242,18 @@ async fn run() -> Result<(), BoxError> {
 }
 // ANCHOR_END: run
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run().await {
+// ANCHOR: main
+fn in_runtime() -> Result<(), BoxError> {
+    let runtime = Runtime::new()?;
+    let result = runtime.block_on(run());
+    // The lookup of a name may go on in its thread. Do not wait for it.
+    runtime.shutdown_background();
+    result
+}
+// ANCHOR_END: main
+
+fn main() -> ExitCode {
+    match in_runtime() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", report(&*error));

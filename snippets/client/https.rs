@@ -14,17 +14,20 @@ use hyper::Uri;
 use hyper::body::Bytes;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::Connect;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use tower::{ServiceExt, service_fn};
 
 // ANCHOR: limits
-/// For a new connection: the address, TCP and the TLS handshake.
+/// For TCP alone. The addresses of a name share it.
+const TCP: Duration = Duration::from_secs(4);
+/// For a new connection: the lookup of the name, TCP and the TLS handshake.
 const CONNECT: Duration = Duration::from_secs(5);
 /// For everything: the connection, the response and its whole body.
 const TOTAL: Duration = Duration::from_secs(10);
@@ -112,11 +115,15 @@ fn private_key(file: &str) -> Result<PrivateKeyDer<'static>, BoxError> {
 pub fn client(
     tls: ClientConfig,
 ) -> Client<impl Connect + Clone + Send + Sync, Empty<Bytes>> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false); // it gets the https URLs
+    tcp.set_connect_timeout(Some(TCP));
+    tcp.set_nodelay(true);
     let https = HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_only()
         .enable_all_versions()
-        .build();
+        .wrap_connector(tcp);
     let connector = service_fn(move |url: Uri| {
         let connected = timeout(CONNECT, https.clone().oneshot(url));
         // `?` is for the time limit. What is left is the connection or its error.
@@ -145,10 +152,26 @@ where
 
 pub async fn run(options: &Options) -> Result<(String, Bytes), BoxError> {
     let url = options.url.parse().map_err(|e| format!("{}: {e}", options.url))?;
+    check_port(&url)?;
     let client = client(tls_config(options)?);
     timeout(TOTAL, fetch(&client, url)).await?
 }
 // ANCHOR_END: fetch
+
+// ANCHOR: port
+/// For a port such as 99999, hyper would take the default one.
+fn check_port(url: &Uri) -> Result<(), BoxError> {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    // Behind a user, and behind the brackets of an IPv6 address.
+    let rest = authority.rsplit(['@', ']']).next().unwrap_or_default();
+    match rest.split_once(':') {
+        Some((_, port)) if !port.is_empty() && port.parse::<u16>().is_err() => {
+            Err("the port is not a number up to 65535".into())
+        }
+        _ => Ok(()),
+    }
+}
+// ANCHOR_END: port
 
 /// An error with its causes: hyper's errors do not print theirs.
 pub fn report(error: &dyn Error) -> String {
@@ -170,9 +193,18 @@ async fn print() -> Result<(), BoxError> {
     Ok(stdout.flush()?)
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match print().await {
+// ANCHOR: main
+fn in_runtime() -> Result<(), BoxError> {
+    let runtime = Runtime::new()?;
+    let result = runtime.block_on(print());
+    // The lookup of a name may go on in its thread. Do not wait for it.
+    runtime.shutdown_background();
+    result
+}
+// ANCHOR_END: main
+
+fn main() -> ExitCode {
+    match in_runtime() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", report(&*error));

@@ -1,7 +1,7 @@
 // ANCHOR: program
 //! A client that goes through the proxy that the environment names, or `--proxy`.
 
-use std::env;
+use std::env::{self, VarError};
 use std::error::Error;
 use std::future::ready;
 use std::io::{self, Write};
@@ -30,10 +30,13 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use tower::{ServiceExt, service_fn};
 
 // ANCHOR: limits
+/// For TCP alone. The addresses of a name share it.
+pub const TCP: Duration = Duration::from_secs(5);
 /// For a new connection: names, TCP, the answer of the proxy and the TLS handshake.
 pub const CONNECT: Duration = Duration::from_secs(10);
 /// For everything: the connection, the response and its whole body.
@@ -46,13 +49,15 @@ const USAGE: &str = "usage: proxies URL [--proxy URL] [--ca FILE]";
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-const VARIABLES: [&str; 6] = [
+pub const VARIABLES: [&str; 8] = [
     "HTTP_PROXY",
     "http_proxy",
     "HTTPS_PROXY",
     "https_proxy",
     "ALL_PROXY",
     "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
 ];
 
 // ANCHOR: matcher
@@ -62,11 +67,17 @@ pub fn matcher(proxy: Option<&str>) -> Result<Matcher, BoxError> {
         check("--proxy", url)?;
         return Ok(Matcher::builder().all(url).build());
     }
-    for name in VARIABLES {
-        if let Some(value) = env::var_os(name)
-            && !value.is_empty()
-        {
-            check(name, &value.to_string_lossy())?;
+    // In a CGI program the matcher ignores them all, and so must the checks.
+    if env::var_os("REQUEST_METHOD").is_none() {
+        for name in VARIABLES {
+            match env::var(name) {
+                Err(VarError::NotPresent) => {}
+                Err(_) => return Err(format!("{name} is not UTF-8").into()),
+                Ok(value) if value.is_empty() => {}
+                // A list, where anything goes.
+                Ok(_) if name.eq_ignore_ascii_case("NO_PROXY") => {}
+                Ok(url) => check(name, &url)?,
+            }
         }
     }
     Ok(Matcher::from_env())
@@ -75,11 +86,10 @@ pub fn matcher(proxy: Option<&str>) -> Result<Matcher, BoxError> {
 /// The matcher would ignore such a value, and the client connect directly.
 fn check(name: &str, url: &str) -> Result<(), BoxError> {
     let matcher = Matcher::builder().all(url).build();
-    match matcher.intercept(&Uri::from_static("http://a.test/")) {
-        Some(_) => Ok(()),
-        // The value may have a password in it.
-        None => Err(format!("{name} is not the URL of a proxy").into()),
-    }
+    let proxy = matcher.intercept(&Uri::from_static("http://a.test/"));
+    // The value may have a password in it, so the error does not show it.
+    let proxy = proxy.ok_or_else(|| format!("{name} is not the URL of a proxy"))?;
+    check_port(proxy.uri()).map_err(|error| format!("{name}: {error}").into())
 }
 // ANCHOR_END: matcher
 
@@ -117,10 +127,27 @@ pub fn address(url: &Uri) -> Result<Uri, BoxError> {
 }
 // ANCHOR_END: address
 
+// ANCHOR: port
+/// For a port such as 99999, hyper would take the default one.
+fn check_port(url: &Uri) -> Result<(), BoxError> {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    // Behind a user, and behind the brackets of an IPv6 address.
+    let rest = authority.rsplit(['@', ']']).next().unwrap_or_default();
+    match rest.split_once(':') {
+        Some((_, port)) if !port.is_empty() && port.parse::<u16>().is_err() => {
+            Err("the port is not a number up to 65535".into())
+        }
+        _ => Ok(()),
+    }
+}
+// ANCHOR_END: port
+
 // ANCHOR: connect
 async fn connect(matcher: Arc<Matcher>, url: Uri) -> Result<Stream, BoxError> {
     let target = address(&url)?;
-    let tcp = HttpConnector::new();
+    let mut tcp = HttpConnector::new();
+    tcp.set_connect_timeout(Some(TCP));
+    tcp.set_nodelay(true);
     let Some(proxy) = matcher.intercept(&url) else {
         return Ok(Stream { io: tcp.oneshot(target).await?, forwards: false });
     };
@@ -306,6 +333,7 @@ pub async fn run(
     ca: Option<&str>,
 ) -> Result<(String, Bytes), BoxError> {
     let url: Uri = url.parse()?;
+    check_port(&url)?;
     // A proxy would see them: it is sent the whole URL.
     if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err("a user belongs in the header authorization, not in a URL".into());
@@ -348,9 +376,18 @@ pub fn report(error: &dyn Error) -> String {
     text
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match print().await {
+// ANCHOR: main
+fn in_runtime() -> Result<(), BoxError> {
+    let runtime = Runtime::new()?;
+    let result = runtime.block_on(print());
+    // The lookup of a name may go on in its thread. Do not wait for it.
+    runtime.shutdown_background();
+    result
+}
+// ANCHOR_END: main
+
+fn main() -> ExitCode {
+    match in_runtime() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", report(&*error));

@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::error::Error;
+use std::fs;
 use std::future::{Ready, pending, ready};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::thread;
@@ -31,6 +34,7 @@ use tokio::io::{DuplexStream, duplex};
 use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
+use super::{https, proxies};
 use harness::{Connection, LIMIT, Program, Prose, Server, page, wait};
 
 /// The program itself.
@@ -48,11 +52,15 @@ fn connectors() -> Prose {
 }
 
 fn connect_limit() -> u64 {
-    connectors().number("Here a connect has {} seconds.")
+    connectors().number("| {} seconds, InTime | all that call does")
 }
 
 fn tcp_limit() -> u64 {
-    connectors().number("so set it as well. Here it is {} seconds.")
+    connectors().number("| {} seconds, set_connect_timeout | TCP |")
+}
+
+fn total_limit() -> u64 {
+    connectors().number("| {} seconds, timeout in fetch | the request")
 }
 
 // The program.
@@ -198,6 +206,16 @@ fn wrong_arguments_get_the_usage() {
     ] {
         assert_eq!(run(arguments), (1, usage.to_owned()));
     }
+    // hyper would connect to port 80.
+    connectors().says(":99999, HttpConnector would take the default one.");
+    let no_port = "the port is not a number up to 65535";
+    for to in ["127.0.0.1:99999", "127.0.0.1:x", "[::1]:99999"] {
+        let url = format!("http://{to}/");
+        let in_connect = format!("client error (Connect): {no_port}");
+        assert_eq!(run(&[&url]), (1, in_connect));
+        let expected = (1, no_port.to_owned());
+        assert_eq!(run(&["http://a.test/", "--connect-to", to]), expected);
+    }
     let (status, printed) = run(&["http://a.test/", "--connect-to", "not a host"]);
     assert_eq!((status, &*printed), (1, "invalid uri character"));
 }
@@ -295,7 +313,32 @@ async fn a_silent_server_ends_with_the_total_limit() {
     let start = Instant::now();
     let error = fetch(InMemory(async |_| pending().await), hello()).await;
     assert_eq!(error.unwrap_err().to_string(), "deadline has elapsed");
-    assert_eq!(start.elapsed().as_secs(), program::TOTAL.as_secs());
+    assert_eq!(start.elapsed().as_secs(), total_limit());
+}
+
+#[derive(Clone)]
+struct NeverReady;
+
+impl Service<Uri> for NeverReady {
+    type Response = Box<dyn Io>;
+    type Error = Infallible;
+    type Future = Ready<Result<Box<dyn Io>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Pending
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        unreachable!("it is not ready")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_total_limit_covers_poll_ready_and_the_layer_does_not() {
+    let start = Instant::now();
+    let error = fetch(InTime(NeverReady), hello()).await;
+    assert_eq!(error.unwrap_err().to_string(), "deadline has elapsed");
+    assert_eq!(start.elapsed().as_secs(), total_limit());
 }
 
 #[tokio::test]
@@ -402,17 +445,17 @@ fn bind(address: IpAddr) -> TcpListener {
     })
 }
 
-const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(super) const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
 /// An address that answers no SYN, as one behind a firewall: its backlog is full.
-struct Silent {
-    address: SocketAddr,
+pub(super) struct Silent {
+    pub(super) address: SocketAddr,
     _listener: Socket,
     _waiting: TcpStream,
 }
 
-fn silent(address: IpAddr) -> Silent {
+pub(super) fn silent(address: IpAddr) -> Silent {
     drop(bind(address));
     let address = SocketAddr::from((address, 0));
     let listener = Socket::new(Domain::for_address(address), Type::STREAM, None);
@@ -475,7 +518,7 @@ async fn the_other_family_begins_after_the_delay_and_addresses_of_one_share_the_
         let range = expected..=expected + addresses.len() as u64;
         assert!(range.contains(&elapsed), "{addresses:?}: {elapsed}, not {expected}");
     }
-    connectors().says("gives each of them an equal share of its time");
+    connectors().says("gives each an equal share of its time");
 }
 
 #[tokio::test]
@@ -597,6 +640,12 @@ async fn local_addresses_and_interfaces() {
         error(connector, &format!("http://{six}/")).await,
         "client error (Connect): tcp connect error: Network unreachable"
     );
+    connectors().says("the others too, from any source");
+    let mut connector = http(&[six, four]);
+    connector.set_local_address(Some([127, 0, 0, 2].into()));
+    connector.set_happy_eyeballs_timeout(None);
+    let info = ends(connector, "http://a.test/").await.unwrap();
+    assert_eq!((info.remote_addr(), info.local_addr().ip()), (six, V6));
     let mut connector = http(&[six, four]);
     connector.set_local_addresses([127, 0, 0, 2].into(), Ipv6Addr::LOCALHOST);
     let info = ends(connector, "http://a.test/").await.unwrap();
@@ -657,6 +706,92 @@ async fn the_limit_around_a_connector_covers_the_lookup_and_set_connect_timeout_
     assert_eq!(chain(&error), "client error (Connect): deadline has elapsed");
     assert!(error.is_connect());
     assert_eq!(start.elapsed().as_secs(), connect_limit());
+}
+
+/// A library whose `getaddrinfo` never returns, as with name servers that are silent.
+fn never_resolves(folder: &Path) -> PathBuf {
+    let (source, library) = (folder.join("never.rs"), folder.join("libnever.so"));
+    let code = "#[unsafe(no_mangle)]\npub extern \"C\" fn getaddrinfo() -> i32 {
+        loop { std::thread::park() }
+    }";
+    fs::write(&source, code).unwrap();
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--edition=2024", "--crate-type=cdylib", "-o"]).arg(&library);
+    let output = rustc.arg(&source).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    library
+}
+
+/// What `#[tokio::main]` does at the end of `main`.
+#[test]
+fn a_runtime_that_is_dropped_waits_for_a_lookup() {
+    connectors().says("With #[tokio::main] the program does not end before the lookup");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (end, lookup) = channel::<()>();
+    let (begin, begun) = channel();
+    runtime.spawn_blocking(move || {
+        begin.send(()).unwrap();
+        lookup.recv().ok();
+    });
+    begun.recv_timeout(LIMIT).unwrap();
+    let dropping = thread::spawn(move || drop(runtime));
+    thread::sleep(Duration::from_millis(200));
+    assert!(!dropping.is_finished(), "the runtime leaves the thread behind");
+    drop(end);
+    wait("the end of the runtime", || dropping.is_finished());
+}
+
+/// The programs of HTTPS and Proxies as well, which say the same.
+#[test]
+fn a_lookup_that_never_returns_holds_up_neither_the_request_nor_the_end() {
+    connectors().says("A limit ends the request, but");
+    page("client/https").says("lets the program end while it goes on");
+    page("client/proxies").says("A lookup that hangs does not hold up the end");
+    let folder = tempfile::tempdir().unwrap();
+    let library = never_resolves(folder.path());
+    let ca = folder.path().join("ca.pem");
+    let own = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
+    fs::write(&ca, own.cert.pem()).unwrap();
+    let proxy = Server::start();
+    let socks = format!("socks5://{}", proxy.address);
+    let ca = ["--ca", ca.to_str().unwrap()];
+    let started = std::time::Instant::now();
+    let mut runs: Vec<_> = [
+        (NAME, vec!["http://a.test/"], connect_limit()),
+        ("https", [&["https://a.test/"], &ca[..]].concat(), https::connect_limit()),
+        (
+            "proxies",
+            [&["http://a.test/"], &ca[..]].concat(),
+            proxies::connect_limit(),
+        ),
+        // The name of the server, which `resolve` looks up, and that of the proxy.
+        (
+            "proxies",
+            [&["http://a.test/", "--proxy", &socks], &ca[..]].concat(),
+            proxies::connect_limit(),
+        ),
+        (
+            "proxies",
+            [&["http://a.test/", "--proxy", "http://b.test:1"], &ca[..]].concat(),
+            proxies::connect_limit(),
+        ),
+    ]
+    .into_iter()
+    .map(|(name, arguments, limit)| {
+        let mut command = Command::new(harness::cargo::program(name));
+        command.args(&arguments).stdin(Stdio::null()).env("LD_PRELOAD", &library);
+        (arguments, harness::spawn(command), limit)
+    })
+    .collect();
+    for (arguments, (child, lines), limit) in &mut runs {
+        wait(&format!("the end of {arguments:?}"), || {
+            child.try_wait().unwrap().is_some()
+        });
+        let printed: Vec<_> = lines.iter().collect();
+        let error = "client error (Connect): deadline has elapsed";
+        assert_eq!(printed, [error], "{arguments:?}");
+        assert!(started.elapsed().as_secs() >= *limit, "{arguments:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use http_body_util::{Empty, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
+use hyper_rustls::{ConfigBuilderExt, FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -21,7 +21,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SigningKey,
 };
-use rustls::pki_types::PrivateKeyDer;
+use rustls::DigitallySignedStruct;
+use rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
+use rustls::crypto::{WebPkiSupportedAlgorithms, ring};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
@@ -32,6 +37,7 @@ use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::connectors::{V4, silent};
 use crate::server::tls::{alpn, folder, in_time};
 use harness::{Program, Prose, Server, page};
 
@@ -44,6 +50,10 @@ use program::Options;
 
 fn https() -> Prose {
     page("client/https")
+}
+
+pub(super) fn connect_limit() -> u64 {
+    https().number("| {} seconds | timeout around the connector: the name, TCP and TLS")
 }
 
 // What a server shows.
@@ -216,7 +226,7 @@ fn a_ca_of_our_own_is_trusted() {
 fn an_error_ends_the_program_with_status_1_and_one_line() {
     let (server, folder) = tls_server();
     let url = format!("https://{}/", server.address);
-    let wrong = file(&folder, "example-cert.pem");
+    let wrong = file(&folder, "cert.pem");
     let mut client = Program::client("https", &[&url, "--ca", &wrong]);
     let (status, printed) = client.wait();
     let error = "client error (Connect): invalid peer certificate: UnknownIssuer";
@@ -503,6 +513,143 @@ async fn the_name_in_the_certificate_may_be_another_than_in_the_url() {
     assert_eq!(body, "db.internal, known: false");
 }
 
+#[tokio::test]
+async fn a_port_that_is_none_is_refused() {
+    https().says("check_port refuses a port such as :99999, for which hyper would take the default one.");
+    let folder = folder();
+    for (host, refused) in [
+        ("127.0.0.1:99999", true),
+        ("127.0.0.1:x", true),
+        ("[::1]:99999", true),
+        ("u:1@localhost:99999", true),
+        ("u:x@localhost:1", false),
+        ("127.0.0.1:1", false),
+        ("[::1]:1", false),
+    ] {
+        let options = Options {
+            url: format!("https://{host}/"),
+            ca: Some(file(&folder, "ca.pem")),
+            ..Options::default()
+        };
+        let error = print(&options).await.unwrap_err();
+        let found = error == "the port is not a number up to 65535";
+        assert_eq!(found, refused, "{host}: {error}");
+    }
+}
+
+// Other roots, and other verifiers.
+
+/// Asks a server over a client with this TLS.
+async fn ask_with(tls: rustls::ClientConfig, address: SocketAddr) -> Result<(), String> {
+    let url = format!("https://{address}/").parse().unwrap();
+    let client = program::client(tls);
+    let result = in_time(program::fetch(&client, url)).await;
+    result.map(drop).map_err(|error| program::report(&*error))
+}
+
+fn builder() -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifier> {
+    rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+}
+
+const UNKNOWN: &str =
+    "client error (Connect): invalid peer certificate: UnknownIssuer";
+
+/// Runs itself in a process where our CA is the only one of the system.
+#[tokio::test]
+async fn with_mozillas_list_the_cas_of_the_system_are_ignored() {
+    https().says("a new list needs a new build; the CAs of the system are ignored");
+    if let Ok(address) = std::env::var("MOZILLAS_LIST") {
+        let address = address.parse().unwrap();
+        let tls = builder().with_native_roots().unwrap().with_no_client_auth();
+        ask_with(tls, address).await.expect("the system has our CA");
+        let tls = builder().with_webpki_roots().with_no_client_auth();
+        assert_eq!(ask_with(tls, address).await.unwrap_err(), UNKNOWN);
+        return;
+    }
+    let ca = ca("ours");
+    let folder = TempDir::new().unwrap();
+    let address = Shown::new(good(&ca)).serve().await;
+    let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "client::https::with_mozillas_list_the_cas_of_the_system_are_ignored"])
+        .env("SSL_CERT_FILE", write(&folder, "ca.pem", &ca.pem()))
+        .env("MOZILLAS_LIST", address.to_string())
+        .kill_on_drop(true);
+    let output = in_time(command.output()).await.unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
+}
+
+/// Accepts one certificate, whoever signed it.
+#[derive(Debug)]
+struct Pinned(CertificateDer<'static>, WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if *end_entity == self.0 {
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(rustls::CertificateError::ApplicationVerificationFailure.into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, signature, &self.1)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, signature, &self.1)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.1.supported_schemes()
+    }
+}
+
+#[tokio::test]
+async fn a_verifier_of_our_own_pins_a_certificate() {
+    https().says("each client that you have not updated stops working");
+    let ca = ca("ours");
+    let (first, second) = (good(&ca), good(&ca));
+    let algorithms = ring::default_provider().signature_verification_algorithms;
+    let pinned = Pinned(first.0[0].der().clone(), algorithms);
+    let tls = builder()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(pinned))
+        .with_no_client_auth();
+    for version in [&TLS12, &TLS13] {
+        let identity = Identity(first.0.clone(), copy(&first.1));
+        let shown = Shown { tls: version, ..Shown::new(identity) };
+        ask_with(tls.clone(), shown.serve().await).await.unwrap();
+    }
+    // The same CA, and another key.
+    let error = ask_with(tls, Shown::new(second).serve().await).await.unwrap_err();
+    let expected = "client error (Connect): invalid peer certificate: ApplicationVerificationFailure";
+    assert_eq!(error, expected);
+}
+
+fn copy(key: &KeyPair) -> KeyPair {
+    KeyPair::from_pem(&key.serialize_pem()).unwrap()
+}
+
 // Plain text.
 
 #[test]
@@ -671,8 +818,7 @@ fn is_late(printed: &str) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_handshake_ends_in_time() {
-    let limit = https()
-        .number("a new connection has {} seconds for the address, TCP and TLS");
+    let limit = connect_limit();
     let folder = folder();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -684,6 +830,19 @@ async fn a_silent_handshake_ends_in_time() {
         "client error (Connect): deadline has elapsed",
         "the time limit covers the handshake"
     );
+    assert_eq!(start.elapsed().as_secs(), limit);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_address_ends_with_the_limit_of_tcp() {
+    let limit = https().number("| {} seconds | set_connect_timeout");
+    let folder = folder();
+    let silent = silent(V4);
+    let options = options(silent.address, &file(&folder, "ca.pem"));
+    let start = Instant::now();
+    let printed = program::run(&options).await.map_err(|e| program::report(&*e));
+    let error = "client error (Connect): tcp connect error: deadline has elapsed";
+    assert_eq!(printed.unwrap_err(), error);
     assert_eq!(start.elapsed().as_secs(), limit);
 }
 
@@ -716,7 +875,7 @@ async fn the_time_limit_of_the_connector_is_for_tcp_alone() {
 
 #[tokio::test]
 async fn a_silent_or_endless_response_ends_in_time() {
-    let limit = https().number("the request has {} seconds in all");
+    let limit = https().number("| {} seconds | timeout around fetch");
     for answer in ["", "HTTP/1.1 200 OK\r\n\r\n"] {
         let ca = ca("ours");
         let folder = TempDir::new().unwrap();
@@ -750,21 +909,26 @@ async fn a_silent_or_endless_response_ends_in_time() {
 
 #[tokio::test]
 async fn a_body_that_is_cut_is_an_error() {
+    https().says("The connection ended in the middle of a body, or after a body without a length");
     let ca = ca("ours");
-    for (end, result) in [
-        (true, Ok("HTTP/1.1 200 OK: half of ".to_owned())),
-        (
-            false,
-            Err("error reading a body from connection: peer closed connection without sending TLS close_notify: https://docs.rs/rustls/latest/rustls/manual/_03_howto/index.html#unexpected-eof".to_owned()),
-        ),
+    let cut = "error reading a body from connection: peer closed connection without sending TLS close_notify: https://docs.rs/rustls/latest/rustls/manual/_03_howto/index.html#unexpected-eof";
+    for (header, end, result) in [
+        ("connection: close\r\n\r\n", true, Ok("half of ")),
+        ("connection: close\r\n\r\n", false, Err(cut)),
+        ("content-length: 20\r\n\r\n", false, Err(cut)),
+        ("transfer-encoding: chunked\r\n\r\n10\r\n", false, Err(cut)),
+        // All of it is there.
+        ("content-length: 8\r\n\r\n", false, Ok("half of ")),
     ] {
+        let result = result.map(|body| format!("HTTP/1.1 200 OK: {body}"));
+        let result = result.map_err(str::to_owned);
         let folder = TempDir::new().unwrap();
         let server = Shown { alpn: &["http/1.1"], ..Shown::new(good(&ca)) };
         let address = server
             .serve_with(move |mut stream| async move {
                 assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
-                let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nhalf of ";
-                stream.write_all(answer).await.unwrap();
+                let answer = format!("HTTP/1.1 200 OK\r\n{header}half of ");
+                stream.write_all(answer.as_bytes()).await.unwrap();
                 stream.flush().await.unwrap();
                 if end {
                     stream.shutdown().await.unwrap();
@@ -774,7 +938,7 @@ async fn a_body_that_is_cut_is_an_error() {
             })
             .await;
         let options = options(address, &write(&folder, "ca.pem", &ca.pem()));
-        assert_eq!(print(&options).await, result);
+        assert_eq!(print(&options).await, result, "{header}");
     }
 }
 

@@ -1,8 +1,10 @@
 //! What src/client/proxies.md promises.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -27,6 +29,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
 
+use super::connectors::{V4, silent};
 use crate::server::tls;
 use harness::{Connection, LIMIT, Program, Prose, Server, page, spawn, wait};
 
@@ -51,12 +54,21 @@ struct Run {
 
 impl Run {
     fn start(variables: &[(&str, &str)], arguments: &[&str]) -> Run {
+        let variables: Vec<_> =
+            variables.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        Run::start_with_bytes(&variables, arguments)
+    }
+
+    fn start_with_bytes(variables: &[(&str, &[u8])], arguments: &[&str]) -> Run {
         let mut command = Command::new(harness::cargo::program("proxies"));
         for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
             command.env_remove(name).env_remove(name.to_lowercase());
         }
         command.env_remove("REQUEST_METHOD").stdin(Stdio::null());
-        command.envs(variables.iter().copied()).args(arguments);
+        let variables = variables.iter();
+        command
+            .envs(variables.map(|(name, value)| (name, OsStr::from_bytes(value))))
+            .args(arguments);
         let (child, lines) = spawn(command);
         Run { child, lines }
     }
@@ -330,6 +342,65 @@ fn which_variable_counts() {
 fn in_a_cgi_program_no_variable_counts() {
     let cgi = [("REQUEST_METHOD", "GET")];
     assert_eq!(goes_to(&["HTTP_PROXY", "ALL_PROXY"], &[], &cgi), "the server");
+    // Nor can who sends the header `Proxy` make the program fail.
+    let cgi = [("REQUEST_METHOD", "GET"), ("HTTP_PROXY", "sock5://a")];
+    assert_eq!(goes_to(&["HTTPS_PROXY"], &[], &cgi), "the server");
+    // `--proxy` counts.
+    proxies().says("so such a program needs --proxy");
+    let proxy = Server::start();
+    let arguments = ["http://a.test/", "--proxy", &proxy.url("")];
+    let mut client = Run::start(&cgi, &arguments);
+    let mut connection = proxy.accept();
+    connection.head().unwrap();
+    connection.send(OK);
+    client.prints("HTTP/1.1 200 OK\nhi");
+}
+
+/// `std::env::var` refuses it, so the matcher takes such a variable for one that is not set.
+#[test]
+fn a_variable_that_is_not_utf_8_is_an_error_and_not_a_way_around_the_proxy() {
+    proxies().says("A value that it cannot read, or that is not UTF-8, counts as no proxy");
+    let server = Server::start();
+    let url = server.url("/");
+    for name in program::VARIABLES {
+        // As text it would be the URL of a proxy.
+        let value = b"http://127.0.0.1:1/\xff";
+        assert!(
+            Matcher::builder()
+                .all(&*String::from_utf8_lossy(value))
+                .build()
+                .intercept(&url.parse().unwrap())
+                .is_some()
+        );
+        let mut client = Run::start_with_bytes(&[(name, value)], &[&url]);
+        client.fails(&format!("{name} is not UTF-8"));
+    }
+    assert!(server.try_accept().is_none(), "the client goes past the proxy");
+}
+
+#[test]
+fn a_port_that_is_none_is_an_error_and_not_the_default() {
+    proxies().says("A port such as :99999 counts as no port.");
+    let no_port = "the port is not a number up to 65535";
+    for port in ["99999", "x", "-1"] {
+        let proxy = format!("http://u:secret@127.0.0.1:{port}");
+        let mut client = Run::start(&[("HTTP_PROXY", &proxy)], &["http://a.test/"]);
+        client.fails(&format!("HTTP_PROXY: {no_port}"));
+        let arguments = ["https://a.test/", "--proxy", &proxy];
+        Run::start(&[], &arguments).fails(&format!("--proxy: {no_port}"));
+        for host in ["127.0.0.1", "[::1]"] {
+            let url = format!("http://{host}:{port}/");
+            Run::start(&[], &[&url]).fails(no_port);
+        }
+        // Neither the matcher nor hyper says a word.
+        let matcher = Matcher::builder().all(&proxy).build();
+        let found = matcher.intercept(&Uri::from_static("http://a.test/")).unwrap();
+        assert_eq!(found.uri().port_u16(), None);
+    }
+    // A slash in a password makes the rest of it the port, and no error may show it.
+    let proxy = "http://user:sec/ret@127.0.0.1:1";
+    let mut client = Run::start(&[("HTTP_PROXY", proxy)], &["http://a.test/"]);
+    client.fails(&format!("HTTP_PROXY: {no_port}"));
 }
 
 #[test]
@@ -684,10 +755,39 @@ async fn head_of(listener: &tokio::net::TcpListener) -> tokio::net::TcpStream {
     stream
 }
 
+pub(super) fn connect_limit() -> u64 {
+    proxies().number("Connecting may take {} seconds, names, proxy and TLS included")
+}
+
+#[test]
+fn a_machine_that_does_not_take_the_connection_ends_at_the_limit_of_tcp() {
+    let limit = proxies().number("because it ends with TCP: here after {} seconds");
+    for proxied in [true, false] {
+        run(async {
+            let silent = silent(V4);
+            let url = format!("http://{}", silent.address);
+            tokio::time::pause();
+            let start = Instant::now();
+            let error = if proxied {
+                program::run("http://a.test/", Some(&url), None).await
+            } else {
+                program::run(&url, None, None).await
+            };
+            let to_proxy = if proxied { "no connection to the proxy: " } else { "" };
+            assert_eq!(
+                program::report(&*error.unwrap_err()),
+                format!(
+                    "client error (Connect): {to_proxy}tcp connect error: deadline has elapsed"
+                )
+            );
+            assert_eq!(start.elapsed().as_secs(), limit);
+        });
+    }
+}
+
 #[test]
 fn a_silent_proxy_ends_at_the_limit_for_connecting() {
-    let limit =
-        proxies().number("Connecting may take {} seconds, proxy and TLS included");
+    let limit = connect_limit();
     assert_eq!(program::CONNECT.as_secs(), limit);
     run(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -730,7 +830,7 @@ fn a_silent_server_behind_a_tunnel_ends_at_the_same_limit() {
 
 #[test]
 fn a_body_that_stalls_behind_a_proxy_ends_at_the_total_limit() {
-    let limit = proxies().number("and the whole request {} seconds");
+    let limit = proxies().number("and the whole request {} seconds, with its body");
     assert_eq!(program::TOTAL.as_secs(), limit);
     run(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
