@@ -510,6 +510,43 @@ async fn the_windows_are_those_of_the_page_and_of_the_program() {
     );
 }
 
+/// What becomes of requests that wait for a place when their connection ends: the server
+/// takes one at a time, and closes while it works on it. The next connection answers.
+#[tokio::test]
+async fn requests_that_wait_for_a_place_go_over_the_next_connection_but_for_one() {
+    let (listener, url) = listen().await;
+    let arrived = Arc::new(AtomicUsize::new(0));
+    let count = arrived.clone();
+    let server = tokio::spawn(async move {
+        let settings = [0, 3, 0, 0, 0, 1];
+        let mut stream = listener.accept().await.unwrap().0;
+        stream.write_all(&frame(SETTINGS, 0, 0, &settings)).await.unwrap();
+        let mut preface = vec![0; PREFACE.len()];
+        stream.read_exact(&mut preface).await.unwrap();
+        while read_frame(&mut stream).await.unwrap().0 != HEADERS {}
+        // The others have got as far as they can.
+        sleep(Duration::from_millis(100)).await;
+        drop(stream);
+        let stream = listener.accept().await.unwrap().0;
+        let service = service_fn(move |_| {
+            count.fetch_add(1, SeqCst);
+            async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hi"))) }
+        });
+        let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder.serve_connection(TokioIo::new(stream), service).await.ok();
+    });
+    let client = program::client(HttpConnector::new());
+    let (answered, errors) = burst(&client, &url, 10).await;
+    server.abort();
+    assert_eq!((answered, arrived.load(SeqCst)), (8, 8), "{errors:?}");
+    page("client/http2").says("The next in line is the exception");
+    let next = "client error (SendRequest): dispatch task is gone: runtime dropped the dispatch task";
+    assert_eq!(errors.get(next), Some(&1), "{errors:?}");
+    let under_way = errors.keys().find(|error| *error != next).unwrap();
+    let broken = under_way.starts_with("client error (SendRequest): connection error: ");
+    assert!(broken, "{under_way}");
+}
+
 #[test]
 fn a_server_without_http2_is_reported() {
     let server = Program::start("hello-world");

@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_rustls::{ConfigBuilderExt, FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{HttpConnector, HttpInfo};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use rcgen::{
@@ -459,6 +459,8 @@ async fn a_connector_for_http_1_alone_never_sees_http_2() {
     let url = format!("https://{}/", Shown::new(good(&ca)).serve().await);
     let fetched = in_time(program::fetch(&client, url.parse().unwrap())).await;
     assert_eq!(fetched.unwrap().0, "HTTP/1.1 200 OK");
+    let response = in_time(client.get(url.parse().unwrap())).await.unwrap();
+    assert!(response.extensions().get::<HttpInfo>().is_some(), "of the connection");
 }
 
 #[tokio::test]
@@ -978,6 +980,7 @@ pub fn nginx(folder: &TempDir, settings: &str) -> Program {
         "server {{
              listen 127.0.0.1:PORT ssl{settings}
              ssl_certificate cert.pem; ssl_certificate_key key.pem;
+             location /silent {{ return 444; }}
              location / {{ return 200 '$server_protocol, $ssl_client_s_dn\\n'; }}
          }}"
     );
@@ -996,6 +999,13 @@ fn others_nginx() {
         let expected = format!("{version} 200 OK\n{version}, ");
         assert_eq!(client(&server, &folder, &[]), (true, expected));
     }
+    // It closes without an answer.
+    let server = nginx(&folder, ";");
+    let url = format!("https://{}/silent", server.address);
+    let arguments = [&*url, "--ca", &file(&folder, "ca.pem")];
+    let (_, printed) = Program::client("https", &arguments).wait();
+    let closed = "client error (SendRequest): connection error: peer closed connection without sending TLS close_notify";
+    assert!(text(&printed).starts_with(closed), "{printed:?}");
     // nginx has the handshake, and refuses the request.
     let strict = " http2; ssl_verify_client on; ssl_client_certificate ca.pem;";
     let server = nginx(&folder, strict);
