@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-const warmUp = 500 * time.Millisecond
+const warmUp = 200 * time.Millisecond
 const size = 1024
 
 func main() {

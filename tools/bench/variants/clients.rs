@@ -24,7 +24,7 @@ mod basic {
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-const WARM_UP: Duration = Duration::from_millis(500);
+const WARM_UP: Duration = Duration::from_millis(200);
 /// The size of the body.
 const SIZE: usize = 1024;
 
