@@ -98,7 +98,7 @@ where
 
 // ANCHOR: url
 /// Parses a URL, and its port, which `Uri` does not check.
-pub fn url(text: &str) -> Result<Uri, BoxError> {
+pub fn parse(text: &str) -> Result<Uri, BoxError> {
     let uri: Uri = text.parse()?;
     if let Some(authority) = uri.authority() {
         let host = authority.as_str().rsplit('@').next();
@@ -112,7 +112,7 @@ pub fn url(text: &str) -> Result<Uri, BoxError> {
 
 async fn run() -> Result<(), BoxError> {
     let mut arguments = env::args().skip(1);
-    let uri = url(&arguments.next().ok_or("usage: failures URL [SECONDS]")?)?;
+    let uri = parse(&arguments.next().ok_or("usage: failures URL [SECONDS]")?)?;
     let total = match arguments.next() {
         Some(seconds) => Duration::from_secs(seconds.parse()?),
         None => TOTAL,

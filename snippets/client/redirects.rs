@@ -105,7 +105,7 @@ where
 // ANCHOR_END: fetch
 
 /// Parses a URL, and its port, which `Uri` does not check.
-fn url(text: &str) -> Result<Uri, BoxError> {
+fn parse(text: &str) -> Result<Uri, BoxError> {
     let uri: Uri = text.parse()?;
     if let Some(authority) = uri.authority() {
         let host = authority.as_str().rsplit('@').next();
@@ -118,7 +118,7 @@ fn url(text: &str) -> Result<Uri, BoxError> {
 
 async fn run() -> Result<(), BoxError> {
     let mut arguments = env::args().skip(1);
-    let uri = url(&arguments.next().ok_or("usage: redirects URL [BODY]")?)?;
+    let uri = parse(&arguments.next().ok_or("usage: redirects URL [BODY]")?)?;
     let request = match arguments.next() {
         Some(body) => Request::post(uri).body(Full::from(body))?,
         None => Request::get(uri).body(Full::default())?,

@@ -150,6 +150,18 @@ fn paused<T>(future: impl Future<Output = T>) -> (T, Duration) {
     })
 }
 
+/// An address to which no connection gets ready, and what keeps it so: the queue of its socket has
+/// room for one connection, and that is there.
+#[cfg(target_os = "linux")]
+pub fn nobody_accepts() -> (String, (Socket, std::net::TcpStream)) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let first = std::net::TcpStream::connect(address).unwrap();
+    (format!("http://{address}/"), (socket, first))
+}
+
 fn uri() -> Uri {
     Uri::from_static("http://server.test/")
 }
@@ -389,10 +401,10 @@ fn the_port_of_a_url() {
         "http://user:99999@a:65535/",
         "/path",
     ] {
-        program::url(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+        program::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
     }
     for url in ["http://a:99999/", "http://[::1]:65536", "http://b@a:99999/"] {
-        let error = program::url(url).unwrap_err().to_string();
+        let error = program::parse(url).unwrap_err().to_string();
         assert_eq!(error, format!("the port of {url} is not valid"));
     }
 }
