@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Body, Bytes};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::HOST;
 use hyper::http::uri::Scheme;
 use hyper::{Method, Request, Response, StatusCode, Uri};
@@ -91,18 +91,25 @@ where
     let is_head = request.method() == Method::HEAD;
     let client = client.clone().map_err(BoxError::from);
     let client = FollowRedirect::with_policy(client, policy);
-    timeout(TOTAL, async {
-        let (head, mut body) = client.oneshot(request).await?.into_parts();
-        let bytes = Limited::new(&mut body, MAX_BODY).collect().await?.to_bytes();
-        let has_body = !is_head && head.status != StatusCode::NOT_MODIFIED;
-        if has_body && body.size_hint().lower() > 0 {
-            return Err("the body ended early".into());
-        }
-        Ok(Response::from_parts(head, bytes))
-    })
-    .await?
+    timeout(TOTAL, async { read(client.oneshot(request).await?, is_head).await })
+        .await?
 }
 // ANCHOR_END: fetch
+
+// ANCHOR: read
+async fn read(
+    response: Response<Incoming>,
+    is_head: bool,
+) -> Result<Response<Bytes>, BoxError> {
+    let (head, mut body) = response.into_parts();
+    let bytes = Limited::new(&mut body, MAX_BODY).collect().await?.to_bytes();
+    let has_body = !is_head && head.status != StatusCode::NOT_MODIFIED;
+    if has_body && body.size_hint().lower() > 0 {
+        return Err("the body ended early".into());
+    }
+    Ok(Response::from_parts(head, bytes))
+}
+// ANCHOR_END: read
 
 /// Parses a URL, and its port, which `Uri` does not check.
 fn parse(text: &str) -> Result<Uri, BoxError> {

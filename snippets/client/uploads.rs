@@ -172,14 +172,16 @@ fn quoted(name: &str) -> String {
 }
 // ANCHOR_END: boundary
 
-// ANCHOR: expect
+// ANCHOR: asked
 /// A request that asked first. Keep it until the response is read.
 pub struct Asked {
     /// Whether the response has come.
     pub answered: Arc<AtomicBool>,
     _reading: oneshot::Sender<()>,
 }
+// ANCHOR_END: asked
 
+// ANCHOR: expect
 /// Asks the server first: the body waits for `100 Continue`, but not for long.
 pub fn ask_first(request: &mut Request<Upload>) -> Asked {
     let consent = Arc::new(Notify::new());
@@ -191,6 +193,8 @@ pub fn ask_first(request: &mut Request<Upload>) -> Asked {
     });
     let expect = HeaderValue::from_static("100-continue");
     request.headers_mut().insert(EXPECT, expect);
+    // ANCHOR_END: expect
+    // ANCHOR: consent
     let answered = Arc::new(AtomicBool::new(false));
     let (reading, read) = oneshot::channel();
     let asked = Asked { answered: answered.clone(), _reading: reading };
@@ -205,7 +209,7 @@ pub fn ask_first(request: &mut Request<Upload>) -> Asked {
     }));
     asked
 }
-// ANCHOR_END: expect
+// ANCHOR_END: consent
 
 // ANCHOR: reads_on
 /// A stream that reads on after the server has closed it: what is written then
