@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::{Body, Bytes, Incoming};
-use hyper::{Request, Response};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::CONTENT_LENGTH;
+use hyper::{Request, Response, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
@@ -16,7 +17,7 @@ use tower::{ServiceBuilder, ServiceExt};
 use tower_http::decompression::DecompressionLayer;
 
 // ANCHOR: limits
-/// The request and its whole response.
+/// The connect, the request and its whole response.
 const TOTAL: Duration = Duration::from_secs(30);
 /// The body as it arrives.
 const MAX_COMPRESSED: usize = 64 * 1024;
@@ -32,11 +33,7 @@ async fn main() -> ExitCode {
         eprintln!("usage: decompression URL");
         return ExitCode::FAILURE;
     };
-    let result = match timeout(TOTAL, get(&url)).await {
-        Ok(result) => result,
-        Err(_) => Err("the whole response took too long".into()),
-    };
-    match result {
+    match get_in_time(&url).await {
         Ok(body) => {
             print!("{body}");
             ExitCode::SUCCESS
@@ -45,6 +42,13 @@ async fn main() -> ExitCode {
             eprintln!("{}", report(error.as_ref()));
             ExitCode::FAILURE
         }
+    }
+}
+
+pub async fn get_in_time(url: &str) -> Result<String, BoxError> {
+    match timeout(TOTAL, get(url)).await {
+        Ok(result) => result,
+        Err(_) => Err("the whole response took too long".into()),
     }
 }
 
@@ -59,20 +63,33 @@ async fn get(url: &str) -> Result<String, BoxError> {
             response.map(|body| Limited::new(body, MAX_COMPRESSED))
         })
         .service(client);
-    let request = Request::get(url).body(Empty::<Bytes>::new())?;
+    let request = Request::get(parse(url)?).body(Empty::<Bytes>::new())?;
     let response = client.oneshot(request).await?;
     let status = response.status();
     if !status.is_success() {
         return Err(status.to_string().into());
     }
-    match response.body().size_hint().exact() {
-        Some(length) => println!("{status}, {length} bytes"),
+    // Not from the body: the `Limited` inside may give its limit instead.
+    match response.headers().get(CONTENT_LENGTH) {
+        Some(length) => println!("{status}, {} bytes", length.to_str()?),
         None => println!("{status}, length unknown"),
     }
     let body = Limited::new(response.into_body(), MAX_BODY).collect().await?;
     Ok(String::from_utf8(body.to_bytes().into())?)
 }
 // ANCHOR_END: get
+
+/// Parses a URL, and its port, which `Uri` does not check.
+fn parse(text: &str) -> Result<Uri, BoxError> {
+    let uri: Uri = text.parse()?;
+    if let Some(authority) = uri.authority() {
+        let host = authority.as_str().rsplit('@').next();
+        if authority.port().is_none() && host != Some(authority.host()) {
+            return Err(format!("the port of {text} is not valid").into());
+        }
+    }
+    Ok(uri)
+}
 
 /// An error with its causes: hyper's errors do not print theirs.
 fn report(error: &dyn Error) -> String {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::Uri;
-use hyper::body::Bytes;
+use hyper::body::{Body, Bytes, Incoming};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -56,17 +56,30 @@ where
     let response = timeout(HEAD, client.get(uri))
         .await
         .map_err(|_| format!("no response within {HEAD:?}"))??;
-    let mut body = Limited::new(response.into_body(), MAX_BODY);
+    let mut incoming = response.into_body();
+    let mut body = Limited::new(&mut incoming, MAX_BODY);
     let mut bytes = Vec::new();
     loop {
         let frame = timeout(PAUSE, body.frame())
             .await
             .map_err(|_| format!("nothing of the body for {PAUSE:?}"))?;
-        let Some(frame) = frame else { return Ok(bytes) };
+        let Some(frame) = frame else { break };
         bytes.extend(frame?.into_data().unwrap_or_default());
     }
+    whole(&incoming)?;
+    Ok(bytes)
 }
 // ANCHOR_END: get
+
+// ANCHOR: whole
+/// Whether a body that has ended had as many bytes as the server had announced.
+fn whole(body: &Incoming) -> Result<(), BoxError> {
+    match body.size_hint().lower() {
+        0 => Ok(()),
+        missing => Err(format!("the body ended {missing} bytes early").into()),
+    }
+}
+// ANCHOR_END: whole
 
 // ANCHOR: fetch
 pub async fn fetch<C>(
@@ -83,9 +96,23 @@ where
 }
 // ANCHOR_END: fetch
 
+// ANCHOR: url
+/// Parses a URL, and its port, which `Uri` does not check.
+pub fn parse(text: &str) -> Result<Uri, BoxError> {
+    let uri: Uri = text.parse()?;
+    if let Some(authority) = uri.authority() {
+        let host = authority.as_str().rsplit('@').next();
+        if authority.port().is_none() && host != Some(authority.host()) {
+            return Err(format!("the port of {text} is not valid").into());
+        }
+    }
+    Ok(uri)
+}
+// ANCHOR_END: url
+
 async fn run() -> Result<(), BoxError> {
     let mut arguments = env::args().skip(1);
-    let uri = arguments.next().ok_or("usage: failures URL [SECONDS]")?.parse()?;
+    let uri = parse(&arguments.next().ok_or("usage: failures URL [SECONDS]")?)?;
     let total = match arguments.next() {
         Some(seconds) => Duration::from_secs(seconds.parse()?),
         None => TOTAL,

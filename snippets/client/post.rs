@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::Request;
-use hyper::body::Bytes;
+use hyper::body::{Body, Bytes};
 use hyper::header::CONTENT_TYPE;
+use hyper::{Request, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -36,7 +36,7 @@ struct Order {
 // ANCHOR: json
 /// A POST request with a value as JSON.
 pub fn json(
-    url: &str,
+    url: Uri,
     value: &impl Serialize,
 ) -> Result<Request<Full<Bytes>>, BoxError> {
     let body = serde_json::to_vec(value)?;
@@ -49,7 +49,7 @@ pub fn json(
 // ANCHOR: form
 /// A POST request with a value as a form.
 pub fn form(
-    url: &str,
+    url: Uri,
     value: &impl Serialize,
 ) -> Result<Request<Full<Bytes>>, BoxError> {
     let body = serde_urlencoded::to_string(value)?;
@@ -67,7 +67,7 @@ fn client() -> HttpClient {
     Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build_http()
 }
 
-fn get(url: &str) -> Result<Request<Full<Bytes>>, BoxError> {
+fn get(url: Uri) -> Result<Request<Full<Bytes>>, BoxError> {
     Ok(Request::get(url).body(Full::default())?)
 }
 // ANCHOR_END: client
@@ -79,8 +79,12 @@ async fn send(
 ) -> Result<String, BoxError> {
     let response = client.request(request).await?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_BODY).collect().await?;
-    let text = String::from_utf8(body.to_bytes().into())?;
+    let mut body = response.into_body();
+    let bytes = Limited::new(&mut body, MAX_BODY).collect().await?.to_bytes();
+    if body.size_hint().lower() > 0 {
+        return Err("the body ended early".into());
+    }
+    let text = String::from_utf8(bytes.into())?;
     if !status.is_success() {
         return Err(format!("{status}: {}", text.trim()).into());
     }
@@ -95,9 +99,9 @@ pub async fn run(arguments: &[String]) -> Result<String, BoxError> {
         Ok(Order { item: item.to_owned(), count: count.parse()? })
     };
     let request = match arguments[..] {
-        [url] => get(url)?,
-        [url, "json", item, count] => json(url, &order(item, count)?)?,
-        [url, "form", item, count] => form(url, &order(item, count)?)?,
+        [url] => get(parse(url)?)?,
+        [url, "json", item, count] => json(parse(url)?, &order(item, count)?)?,
+        [url, "form", item, count] => form(parse(url)?, &order(item, count)?)?,
         _ => return Err("usage: post URL [(json | form) ITEM COUNT]".into()),
     };
     match timeout(TOTAL, send(&client(), request)).await {
@@ -106,6 +110,18 @@ pub async fn run(arguments: &[String]) -> Result<String, BoxError> {
     }
 }
 // ANCHOR_END: run
+
+/// Parses a URL, and its port, which `Uri` does not check.
+fn parse(text: &str) -> Result<Uri, BoxError> {
+    let uri: Uri = text.parse()?;
+    if let Some(authority) = uri.authority() {
+        let host = authority.as_str().rsplit('@').next();
+        if authority.port().is_none() && host != Some(authority.host()) {
+            return Err(format!("the port of {text} is not valid").into());
+        }
+    }
+    Ok(uri)
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {

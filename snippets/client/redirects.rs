@@ -8,23 +8,25 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::HOST;
 use hyper::http::uri::Scheme;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
 use tower::{BoxError, ServiceExt};
 use tower_http::follow_redirect::policy::{
-    Action, Attempt, FilterCredentials, Policy,
+    Action, Attempt, FilterCredentials, Policy, SameOrigin,
 };
 use tower_http::follow_redirect::{FollowRedirect, RequestUri};
 
 // ANCHOR: limits
-/// For everything: all requests, and the body of the last response.
+/// For everything: all connects and requests, and the body of the last response.
 pub const TOTAL: Duration = Duration::from_secs(20);
+/// For one connect.
+pub const CONNECT: Duration = Duration::from_secs(5);
 /// How many redirects are followed for one request.
 pub const REDIRECTS: u32 = 10;
 /// The size of a body in memory.
@@ -36,6 +38,8 @@ pub const MAX_BODY: usize = 1024 * 1024;
 #[derive(Clone)]
 pub struct Redirects {
     left: u32,
+    /// Whether the next request goes to another origin.
+    elsewhere: bool,
     credentials: FilterCredentials,
 }
 // ANCHOR_END: policy
@@ -48,6 +52,8 @@ impl Policy<Full<Bytes>, BoxError> for Redirects {
             return Err(format!("no redirect from https to {to}").into());
         }
         self.left = self.left.checked_sub(1).ok_or("too many redirects")?;
+        let stays: &mut dyn Policy<Full<Bytes>, BoxError> = &mut SameOrigin::new();
+        self.elsewhere = !stays.redirect(attempt)?.is_follow();
         let next: &mut dyn Policy<Full<Bytes>, BoxError> = &mut self.credentials;
         next.redirect(attempt)
     }
@@ -55,8 +61,10 @@ impl Policy<Full<Bytes>, BoxError> for Redirects {
 
     // ANCHOR: request
     fn on_request(&mut self, request: &mut Request<Full<Bytes>>) {
-        // The client writes the one that fits the new URL.
-        request.headers_mut().remove(HOST);
+        if self.elsewhere {
+            // The client writes the one that fits the new URL.
+            request.headers_mut().remove(HOST);
+        }
         let next: &mut dyn Policy<Full<Bytes>, BoxError> = &mut self.credentials;
         next.on_request(request);
     }
@@ -75,28 +83,58 @@ pub async fn fetch<C>(
 where
     C: Connect + Clone + Send + Sync + 'static,
 {
-    let policy = Redirects { left: REDIRECTS, credentials: FilterCredentials::new() };
+    let policy = Redirects {
+        left: REDIRECTS,
+        elsewhere: false,
+        credentials: FilterCredentials::new(),
+    };
+    let is_head = request.method() == Method::HEAD;
     let client = client.clone().map_err(BoxError::from);
     let client = FollowRedirect::with_policy(client, policy);
-    timeout(TOTAL, async {
-        let (head, body) = client.oneshot(request).await?.into_parts();
-        let body = Limited::new(body, MAX_BODY).collect().await?;
-        Ok(Response::from_parts(head, body.to_bytes()))
-    })
-    .await?
+    timeout(TOTAL, async { read(client.oneshot(request).await?, is_head).await })
+        .await?
 }
 // ANCHOR_END: fetch
 
+// ANCHOR: read
+async fn read(
+    response: Response<Incoming>,
+    is_head: bool,
+) -> Result<Response<Bytes>, BoxError> {
+    let (head, mut body) = response.into_parts();
+    let bytes = Limited::new(&mut body, MAX_BODY).collect().await?.to_bytes();
+    let has_body = !is_head && head.status != StatusCode::NOT_MODIFIED;
+    if has_body && body.size_hint().lower() > 0 {
+        return Err("the body ended early".into());
+    }
+    Ok(Response::from_parts(head, bytes))
+}
+// ANCHOR_END: read
+
+/// Parses a URL, and its port, which `Uri` does not check.
+fn parse(text: &str) -> Result<Uri, BoxError> {
+    let uri: Uri = text.parse()?;
+    if let Some(authority) = uri.authority() {
+        let host = authority.as_str().rsplit('@').next();
+        if authority.port().is_none() && host != Some(authority.host()) {
+            return Err(format!("the port of {text} is not valid").into());
+        }
+    }
+    Ok(uri)
+}
+
 async fn run() -> Result<(), BoxError> {
     let mut arguments = env::args().skip(1);
-    let uri = arguments.next().ok_or("usage: redirects URL [BODY]")?;
+    let uri = parse(&arguments.next().ok_or("usage: redirects URL [BODY]")?)?;
     let request = match arguments.next() {
         Some(body) => Request::post(uri).body(Full::from(body))?,
         None => Request::get(uri).body(Full::default())?,
     };
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(CONNECT));
     let client = Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
-        .build(HttpConnector::new());
+        .build(connector);
 
     // ANCHOR: run
     let response = fetch(&client, request).await?;

@@ -4,16 +4,15 @@
 use std::env;
 use std::error::Error;
 use std::io;
-use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Request;
 use hyper::body::{Body, Bytes};
 use hyper::ext::on_informational;
 use hyper::header::{HeaderMap, LINK, TE};
+use hyper::{Request, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde_json::Value;
@@ -23,7 +22,7 @@ use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 use tokio_util::io::StreamReader;
 
 // ANCHOR: limits
-/// The request and its whole response.
+/// The connect, the request and its whole response.
 pub const TOTAL: Duration = Duration::from_secs(60);
 /// Until the next piece of the body, or the next line.
 pub const IDLE: Duration = Duration::from_secs(5);
@@ -66,8 +65,9 @@ async fn get(url: &str, how: &str) -> Result<(), BoxError> {
     let client = Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .build_http();
-    let mut request =
-        Request::get(url).header(TE, "trailers").body(Empty::<Bytes>::new())?;
+    let mut request = Request::get(parse(url)?)
+        .header(TE, "trailers")
+        .body(Empty::<Bytes>::new())?;
     // ANCHOR: hints
     on_informational(&mut request, |hint| {
         println!("{}: {:?}", hint.status(), hint.headers().get(LINK));
@@ -104,14 +104,25 @@ async fn get(url: &str, how: &str) -> Result<(), BoxError> {
 // ANCHOR_END: get
 
 // ANCHOR: text
-pub async fn text<B>(body: B) -> Result<String, BoxError>
+pub async fn text<B>(mut body: B) -> Result<String, BoxError>
 where
-    B: Body<Error: Into<BoxError>>,
+    B: Body<Error: Into<BoxError>> + Unpin,
 {
-    let body = Limited::new(body, MAX_BODY).collect().await?;
-    Ok(String::from_utf8(body.to_bytes().into())?)
+    let bytes = Limited::new(&mut body, MAX_BODY).collect().await?.to_bytes();
+    whole(&body)?;
+    Ok(String::from_utf8(bytes.into())?)
 }
 // ANCHOR_END: text
+
+// ANCHOR: whole
+/// Whether a body that has ended had as many bytes as the server had announced.
+fn whole(body: &impl Body) -> Result<(), BoxError> {
+    match body.size_hint().lower() {
+        0 => Ok(()),
+        missing => Err(format!("the body ended {missing} bytes early").into()),
+    }
+}
+// ANCHOR_END: whole
 
 // ANCHOR: pieces
 pub async fn pieces<B>(
@@ -131,20 +142,21 @@ where
             Err(frame) => trailers = frame.into_trailers().ok(),
         }
     }
+    whole(&body)?;
     Ok(trailers)
 }
 // ANCHOR_END: pieces
 
 // ANCHOR: values
 pub async fn values<B>(
-    body: B,
+    mut body: B,
     to: &mut (impl AsyncWrite + Unpin),
 ) -> Result<(), BoxError>
 where
-    B: Body<Data = Bytes, Error: Into<BoxError>>,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
-    let stream = body.into_data_stream().map_err(io::Error::other);
-    let reader = pin!(StreamReader::new(stream)); // AsyncRead
+    let stream = (&mut body).into_data_stream().map_err(io::Error::other);
+    let reader = StreamReader::new(stream); // AsyncRead
     let codec = LinesCodec::new_with_max_length(MAX_LINE);
     let mut lines = FramedRead::new(reader, codec);
     while let Some(line) = idle(lines.next()).await? {
@@ -156,7 +168,7 @@ where
         to.write_all(format!("value: {value}\n").as_bytes()).await?;
         to.flush().await?;
     }
-    Ok(())
+    whole(&body)
 }
 // ANCHOR_END: values
 
@@ -166,6 +178,18 @@ async fn idle<F: Future>(next: F) -> Result<F::Output, BoxError> {
     timeout(IDLE, next).await.map_err(|_| "the body stalled".into())
 }
 // ANCHOR_END: idle
+
+/// Parses a URL, and its port, which `Uri` does not check.
+fn parse(text: &str) -> Result<Uri, BoxError> {
+    let uri: Uri = text.parse()?;
+    if let Some(authority) = uri.authority() {
+        let host = authority.as_str().rsplit('@').next();
+        if authority.port().is_none() && host != Some(authority.host()) {
+            return Err(format!("the port of {text} is not valid").into());
+        }
+    }
+    Ok(uri)
+}
 
 /// An error with its causes: hyper's errors do not print theirs.
 fn report(error: &dyn Error) -> String {

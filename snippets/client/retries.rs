@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Body, Bytes};
 use hyper::header::RETRY_AFTER;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -62,7 +62,7 @@ pub fn fate(error: &(dyn Error + 'static)) -> Fate {
             if error.is_canceled() {
                 return Fate::NotProcessed;
             }
-            if error.is_user() || error.is_parse() {
+            if error.is_parse() {
                 return Fate::Final;
             }
         }
@@ -89,9 +89,14 @@ pub async fn attempt<C>(
 where
     C: Connect + Clone + Send + Sync + 'static,
 {
-    let (head, body) = client.request(request).await?.into_parts();
-    let body = Limited::new(body, MAX_BODY).collect().await?;
-    Ok(Response::from_parts(head, body.to_bytes()))
+    let is_head = request.method() == Method::HEAD;
+    let (head, mut body) = client.request(request).await?.into_parts();
+    let bytes = Limited::new(&mut body, MAX_BODY).collect().await?.to_bytes();
+    let has_body = !is_head && head.status != StatusCode::NOT_MODIFIED;
+    if has_body && body.size_hint().lower() > 0 {
+        return Err("the body ended early".into());
+    }
+    Ok(Response::from_parts(head, bytes))
 }
 // ANCHOR_END: attempt
 
@@ -152,12 +157,13 @@ where
             .await
             .unwrap_or_else(|elapsed| Err(elapsed.into()));
         let Some(wait) = again(&request, &result) else { return result };
-        let late = start.elapsed() + wait >= TOTAL;
+        let wait = wait.saturating_add(pause(number));
+        let late = wait >= TOTAL.saturating_sub(start.elapsed());
         if number == ATTEMPTS || late || !budget.withdraw() {
             return result;
         }
         eprintln!("attempt {number}: {}", summary(&result));
-        sleep(wait + pause(number)).await;
+        sleep(wait).await;
         number += 1;
     }
     // ANCHOR_END: repeat
@@ -197,17 +203,32 @@ pub fn budget() -> TpsBudget {
 }
 // ANCHOR_END: budget
 
+/// Parses a URL, and its port, which `Uri` does not check.
+fn parse(text: &str) -> Result<Uri, BoxError> {
+    let uri: Uri = text.parse()?;
+    if let Some(authority) = uri.authority() {
+        let host = authority.as_str().rsplit('@').next();
+        if authority.port().is_none() && host != Some(authority.host()) {
+            return Err(format!("the port of {text} is not valid").into());
+        }
+    }
+    Ok(uri)
+}
+
 async fn run() -> Result<(), BoxError> {
     let mut arguments = env::args().skip(1);
-    let uri = arguments.next().ok_or("usage: retries URL [BODY]")?;
+    let uri = parse(&arguments.next().ok_or("usage: retries URL [BODY]")?)?;
     let request = match arguments.next() {
         Some(body) => Request::post(uri).body(Full::from(body))?,
         None => Request::get(uri).body(Full::default())?,
     };
 
+    let mut connector = HttpConnector::new();
+    // Also for a connect that goes on when its request has another connection.
+    connector.set_connect_timeout(Some(ATTEMPT));
     let client = Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
-        .build(HttpConnector::new());
+        .build(connector);
     let budget = budget();
     let response = send(&client, &budget, request).await?;
     eprintln!("{}", response.status());

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::ext::on_informational;
 use hyper::header::{CONTENT_TYPE, EXPECT, HeaderValue};
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 use tower::ServiceExt;
 
@@ -36,7 +36,7 @@ pub const PIECE: usize = 64 * 1024;
 /// A longer upload waits for `100 Continue`, at most for `CONSENT`.
 pub const ASK_ABOVE: u64 = 1024 * 1024;
 pub const CONSENT: Duration = Duration::from_secs(1);
-/// All of it may take this long, and what the upload takes at this rate.
+/// All of it may take this long, the connect included, and what the upload takes at this rate.
 pub const TOTAL: Duration = Duration::from_secs(30);
 pub const BYTES_PER_SECOND: u64 = 50_000;
 /// The largest response that it keeps in memory.
@@ -54,7 +54,7 @@ pub struct Upload {
     /// How many bytes hyper has taken.
     pub taken: Arc<AtomicU64>,
     /// The body begins when this is ready.
-    consent: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    consent: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send>>>,
 }
 
 impl Upload {
@@ -81,7 +81,7 @@ impl Body for Upload {
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
         if let Some(consent) = &mut this.consent {
-            ready!(consent.as_mut().poll(cx));
+            ready!(consent.as_mut().poll(cx))?;
             this.consent = None;
         }
         if this.left == 0 {
@@ -112,7 +112,7 @@ impl Body for Upload {
 /// A request with a file as its body. Make a new one for each attempt.
 pub async fn file(
     method: Method,
-    url: &str,
+    url: Uri,
     path: &str,
 ) -> Result<Request<Upload>, BoxError> {
     let (file, length) = open(path).await?;
@@ -135,7 +135,7 @@ async fn open(path: &str) -> Result<(File, u64), BoxError> {
 
 // ANCHOR: form
 /// A POST request with a form of two parts: a title, and a file.
-pub async fn form(url: &str, path: &str) -> Result<Request<Upload>, BoxError> {
+pub async fn form(url: Uri, path: &str) -> Result<Request<Upload>, BoxError> {
     let (file, length) = open(path).await?;
     let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy();
     let boundary = boundary();
@@ -172,9 +172,18 @@ fn quoted(name: &str) -> String {
 }
 // ANCHOR_END: boundary
 
+// ANCHOR: asked
+/// A request that asked first. Keep it until the response is read.
+pub struct Asked {
+    /// Whether the response has come.
+    pub answered: Arc<AtomicBool>,
+    _reading: oneshot::Sender<()>,
+}
+// ANCHOR_END: asked
+
 // ANCHOR: expect
 /// Asks the server first: the body waits for `100 Continue`, but not for long.
-pub fn ask_first(request: &mut Request<Upload>) {
+pub fn ask_first(request: &mut Request<Upload>) -> Asked {
     let consent = Arc::new(Notify::new());
     let given = consent.clone();
     on_informational(request, move |response| {
@@ -184,11 +193,23 @@ pub fn ask_first(request: &mut Request<Upload>) {
     });
     let expect = HeaderValue::from_static("100-continue");
     request.headers_mut().insert(EXPECT, expect);
+    // ANCHOR_END: expect
+    // ANCHOR: consent
+    let answered = Arc::new(AtomicBool::new(false));
+    let (reading, read) = oneshot::channel();
+    let asked = Asked { answered: answered.clone(), _reading: reading };
     request.body_mut().consent = Some(Box::pin(async move {
         timeout(CONSENT, consent.notified()).await.ok();
+        if !answered.load(Relaxed) {
+            return Ok(());
+        }
+        // Refused. An error now would also end the response.
+        read.await.ok();
+        Err(io::Error::other("the server does not want the body"))
     }));
+    asked
 }
-// ANCHOR_END: expect
+// ANCHOR_END: consent
 
 // ANCHOR: reads_on
 /// A stream that reads on after the server has closed it: what is written then
@@ -269,13 +290,19 @@ async fn send(mut request: Request<Upload>) -> Result<String, BoxError> {
     let client = Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .build(HttpConnector::new().map_response(ReadsOn));
-    if request.body().left > ASK_ABOVE {
-        ask_first(&mut request);
-    }
+    let asks = request.body().left > ASK_ABOVE;
+    let asked = asks.then(|| ask_first(&mut request));
     let response = client.request(request).await?;
+    if let Some(asked) = &asked {
+        asked.answered.store(true, Relaxed);
+    }
     let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_BODY).collect().await?;
-    let text = String::from_utf8(body.to_bytes().into())?;
+    let mut body = response.into_body();
+    let bytes = Limited::new(&mut body, MAX_BODY).collect().await?.to_bytes();
+    if body.size_hint().lower() > 0 {
+        return Err("the body ended early".into());
+    }
+    let text = String::from_utf8(bytes.into())?;
     if !status.is_success() {
         return Err(format!("{status}: {}", text.trim()).into());
     }
@@ -303,12 +330,24 @@ async fn in_time(request: Request<Upload>) -> Result<String, BoxError> {
 pub async fn run(arguments: &[String]) -> Result<String, BoxError> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let request = match arguments[..] {
-        [url, "put", path] => file(Method::PUT, url, path).await?,
-        [url, "post", path] => file(Method::POST, url, path).await?,
-        [url, "form", path] => form(url, path).await?,
+        [url, "put", path] => file(Method::PUT, parse(url)?, path).await?,
+        [url, "post", path] => file(Method::POST, parse(url)?, path).await?,
+        [url, "form", path] => form(parse(url)?, path).await?,
         _ => return Err("usage: uploads URL (put | post | form) FILE".into()),
     };
     in_time(request).await
+}
+
+/// Parses a URL, and its port, which `Uri` does not check.
+fn parse(text: &str) -> Result<Uri, BoxError> {
+    let uri: Uri = text.parse()?;
+    if let Some(authority) = uri.authority() {
+        let host = authority.as_str().rsplit('@').next();
+        if authority.port().is_none() && host != Some(authority.host()) {
+            return Err(format!("the port of {text} is not valid").into());
+        }
+    }
+    Ok(uri)
 }
 
 #[tokio::main]

@@ -12,11 +12,20 @@ use hyper::body::Bytes;
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue};
 use hyper::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 use tokio_util::io::StreamReader;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_http::decompression::DecompressionLayer;
 
 use harness::{Program, Prose, Server, page};
+
+#[cfg(target_os = "linux")]
+use super::failures::nobody_accepts;
+
+/// The program itself, for tests with a clock that they move.
+#[allow(dead_code)]
+#[path = "../../client/decompression.rs"]
+mod program;
 
 const TOO_LONG: &str = "length limit exceeded";
 
@@ -126,6 +135,33 @@ fn a_bomb_is_stopped_at_the_limit() {
         assert_eq!(status, 1, "{coding}: the limit does not hold: {printed:.90}");
         assert!(printed.ends_with(TOO_LONG), "{coding}: {printed:.90}");
     }
+}
+
+#[test]
+fn a_port_that_is_too_large_is_refused() {
+    let (status, lines) =
+        Program::client("decompression", &["http://127.0.0.1:99999/"]).wait();
+    assert_eq!(lines, ["the port of http://127.0.0.1:99999/ is not valid"]);
+    assert_eq!(status.code(), Some(1));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(start_paused = true)]
+async fn the_limit_covers_the_connect() {
+    let seconds = decompression().number("within {} seconds");
+    let (url, _full) = nobody_accepts();
+    let start = Instant::now();
+    let error = program::get_in_time(&url).await.unwrap_err();
+    assert_eq!(error.to_string(), "the whole response took too long");
+    assert_eq!(start.elapsed().as_secs(), seconds);
+}
+
+#[test]
+fn a_length_beyond_the_limit_is_printed_as_it_is() {
+    let body = vec![b'x'; max_compressed() + 1];
+    let (_, status, printed) = answered("decompression", &encoded("identity", &body));
+    let expected = format!("200 OK, {} bytes\n{TOO_LONG}", body.len());
+    assert_eq!((status, printed), (1, expected));
 }
 
 /// Blocks of deflate that hold no byte.

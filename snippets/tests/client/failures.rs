@@ -2,10 +2,12 @@
 
 use std::error::Error;
 use std::fs;
-use std::future::{Future, pending};
+use std::future::{Future, pending, ready};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,6 +27,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::service_fn;
 
 use harness::{Program, Prose, Server, page};
+
+use super::retries::{DATA, HEADERS, NINE_BYTES, answer, frame, reset};
 
 /// The program itself, for tests on an in-memory connection with a clock that they move.
 #[allow(dead_code)]
@@ -48,7 +52,7 @@ fn pause_limit() -> u64 {
 }
 
 fn total_limit() -> u64 {
-    failures().number("after {} seconds everything ends")
+    failures().number("After {} seconds everything ends")
 }
 
 // In memory, on a clock that the tests move.
@@ -144,6 +148,18 @@ fn paused<T>(future: impl Future<Output = T>) -> (T, Duration) {
         let start = Instant::now();
         (future.await, start.elapsed())
     })
+}
+
+/// An address to which no connection gets ready, and what keeps it so: the queue of its socket has
+/// room for one connection, and that is there.
+#[cfg(target_os = "linux")]
+pub fn nobody_accepts() -> (String, (Socket, std::net::TcpStream)) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let first = std::net::TcpStream::connect(address).unwrap();
+    (format!("http://{address}/"), (socket, first))
 }
 
 fn uri() -> Uri {
@@ -264,6 +280,152 @@ fn a_slow_response_within_the_limits_arrives() {
     assert_eq!(body.expect("each wait is short enough"), b"ok");
 }
 
+#[test]
+fn the_total_limit_covers_the_connect() {
+    let result = paused(async {
+        let connector =
+            program::in_time(service_fn(|_: Uri| pending::<io::Result<Memory>>()));
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        program::fetch(&client, uri(), seconds(1)).await
+    });
+    gives_up(result, "not finished within 1s", 1);
+}
+
+#[test]
+fn a_connect_in_the_background_ends_with_the_connect_limit() {
+    failures().says("lets the connect go on in the background");
+    let (took, _) = paused(async {
+        let (ended, mut end) = tokio::sync::mpsc::channel::<()>(1);
+        let number = Arc::new(AtomicU32::new(0));
+        let connector = program::in_time(service_fn(move |_: Uri| {
+            let (client, mut server) = Memory::pair();
+            let (first, ended) = (number.fetch_add(1, Relaxed) == 0, ended.clone());
+            tokio::spawn(async move {
+                loop {
+                    read_head(&mut server).await;
+                    sleep(seconds(1)).await;
+                    let response = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                    server.write_all(response).await.unwrap();
+                }
+            });
+            async move {
+                if !first {
+                    let _ended = ended;
+                    pending::<()>().await;
+                }
+                Ok::<_, io::Error>(client)
+            }
+        }));
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        let start = Instant::now();
+        let (first, second) = tokio::join!(
+            program::fetch(&client, uri(), program::TOTAL),
+            program::fetch(&client, uri(), seconds(3))
+        );
+        first.unwrap();
+        second.expect("it uses the connection of the first");
+        assert_eq!(start.elapsed().as_secs(), 2, "the requests have ended");
+        drop(client);
+        end.recv().await;
+        start.elapsed()
+    });
+    assert_eq!(took.as_secs(), connect_limit());
+}
+
+/// A client of the program over HTTP/2, whose first request is answered with these frames.
+fn http2(frames: Vec<u8>) -> Client<impl Connect + Clone, Empty<Bytes>> {
+    let connector = program::in_time(service_fn(move |_: Uri| {
+        let ((client, mut server), frames) = (Memory::pair(), frames.clone());
+        tokio::spawn(async move {
+            answer(&mut server, &frames).await;
+            pending::<()>().await
+        });
+        async { Ok::<_, io::Error>(client) }
+    }));
+    Client::builder(TokioExecutor::new()).http2_only(true).build(connector)
+}
+
+#[test]
+fn a_reset_without_an_error_is_the_end_of_a_body_for_hyper_and_not_for_the_program() {
+    let frames = || {
+        [
+            frame(HEADERS, 4, 1, NINE_BYTES),
+            frame(DATA, 0, 1, b"hi"),
+            reset(h2::Reason::NO_ERROR),
+        ]
+        .concat()
+    };
+    paused(async {
+        let response = http2(frames()).get(uri()).await.unwrap();
+        assert_eq!(response.headers()["content-length"], "9");
+        let body = http_body_util::BodyExt::collect(response.into_body()).await;
+        let body = body.expect("hyper now reports it: say so on the page");
+        assert_eq!(body.to_bytes(), "hi");
+    });
+    let result = paused(async {
+        program::fetch(&http2(frames()), uri(), program::TOTAL).await
+    });
+    gives_up(result, "the body ended 7 bytes early", 0);
+}
+
+#[test]
+fn the_response_to_a_head_announces_a_body_that_does_not_come() {
+    failures().says("The response to a HEAD, and a 304, may announce a length");
+    paused(async {
+        let client = http2(frame(HEADERS, 5, 1, NINE_BYTES));
+        let head = hyper::Request::head(uri()).body(Empty::new()).unwrap();
+        let mut body = client.request(head).await.unwrap().into_body();
+        assert!(http_body_util::BodyExt::frame(&mut body).await.is_none());
+        assert_eq!(hyper::body::Body::size_hint(&body).lower(), 9);
+    });
+}
+
+#[test]
+fn a_whole_body_over_http2_arrives() {
+    let frames = [frame(HEADERS, 4, 1, NINE_BYTES), frame(DATA, 1, 1, b"nine long")];
+    let (body, _) = paused(async {
+        program::fetch(&http2(frames.concat()), uri(), program::TOTAL).await
+    });
+    assert_eq!(body.unwrap(), b"nine long");
+}
+
+#[test]
+fn the_port_of_a_url() {
+    for url in [
+        "http://a",
+        "http://a:80/b",
+        "http://9/",
+        "http://[::1]/",
+        "http://[::1]:3000/",
+        "http://user:password@a/",
+        "http://user:99999@a:65535/",
+        "/path",
+    ] {
+        program::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+    }
+    for url in ["http://a:99999/", "http://[::1]:65536", "http://b@a:99999/"] {
+        let error = program::parse(url).unwrap_err().to_string();
+        assert_eq!(error, format!("the port of {url} is not valid"));
+    }
+}
+
+#[test]
+fn hyper_takes_a_port_that_is_too_large_for_none() {
+    let server = Server::start();
+    let url: Uri = "http://server.test:99999/".parse().expect("a Uri like others");
+    assert_eq!(url.port_u16(), None);
+    let address = server.address;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // The port of a resolver counts only if the URL has none.
+    let resolver =
+        service_fn(move |_: Name| ready(Ok::<_, io::Error>([address].into_iter())));
+    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new())
+        .build(HttpConnector::new_with_resolver(resolver));
+    runtime.spawn(client.get(url));
+    let head = server.accept().head().unwrap();
+    assert_eq!(head, "GET / HTTP/1.1\r\nhost: server.test\r\n\r\n");
+}
+
 // On the running program.
 
 /// Runs the program to its end; its status, and what it prints.
@@ -330,6 +492,10 @@ fn errors_before_a_connection() {
             "client error (Connect): invalid URL, scheme is not http",
         ),
         ("/path", "client error (UserAbsoluteUriRequired)"),
+        (
+            "http://127.0.0.1:99999/",
+            "the port of http://127.0.0.1:99999/ is not valid",
+        ),
     ] {
         let (status, lines) = run(&[url]);
         assert_eq!((status, &*lines), (Some(1), text), "{url}");

@@ -1,20 +1,25 @@
 //! What src/client/post.md promises.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::io;
 use std::net::TcpListener;
 
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
-use hyper::body::{Body, Bytes, Frame};
-use hyper::client::conn::http1;
+use hyper::body::{Body, Bytes, Frame, Incoming};
+use hyper::client::conn::{http1, http2};
 use hyper::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, Uri};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::time::{Instant, timeout};
 
 use harness::{Connection, LIMIT, Program, Server, page};
+
+#[cfg(target_os = "linux")]
+use super::failures::nobody_accepts;
 
 /// The program itself, for tests with a clock that they move.
 #[allow(dead_code)]
@@ -127,6 +132,25 @@ async fn a_silent_server_is_left_in_time() {
     let error = program::run(&arguments).await.unwrap_err();
     assert_eq!(error.to_string(), "the whole response took too long");
     assert_eq!(start.elapsed().as_secs(), seconds);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(start_paused = true)]
+async fn the_limit_covers_the_connect() {
+    let seconds = page("client/post").number("after {} seconds the program gives up");
+    let (url, _full) = nobody_accepts();
+    let start = Instant::now();
+    let error = program::run(&[url]).await.unwrap_err();
+    assert_eq!(error.to_string(), "the whole response took too long");
+    assert_eq!(start.elapsed().as_secs(), seconds);
+}
+
+#[test]
+fn a_port_that_is_too_large_is_refused() {
+    let (status, lines) =
+        Program::client("post", &["http://127.0.0.1:99999/"]).wait();
+    assert_eq!(lines, ["the port of http://127.0.0.1:99999/ is not valid"]);
+    assert_eq!(status.code(), Some(1));
 }
 
 /// What hyper writes for a request, and how the sending ends.
@@ -251,6 +275,65 @@ async fn a_body_that_is_longer_than_its_header_is_cut_without_an_error() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_empty_and_has_a_length_breaks_off_without_an_error() {
+    let empty = Full::default().map_err(|never| match never {}).boxed();
+    let (error, bytes) = too_short(empty).await;
+    assert_eq!(error, None, "it waits for the response");
+    assert!(bytes.ends_with("content-length: 10\r\n\r\n"), "{bytes}");
+}
+
+/// What becomes of a body of three bytes with this header over HTTP/2: what the server reads, and
+/// what the client gets.
+async fn over_http2(
+    body: BoxBody<Bytes, io::Error>,
+    length: u64,
+) -> (Result<Bytes, String>, Result<(), String>) {
+    let (near, far) = duplex(1024);
+    let (seen, mut read) = tokio::sync::mpsc::unbounded_channel();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let seen = seen.clone();
+        async move {
+            let body = request.into_body().collect().await;
+            let body = body.map(|body| body.to_bytes());
+            seen.send(body.map_err(|error| report(&error))).unwrap();
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        }
+    });
+    let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    tokio::spawn(server.serve_connection(TokioIo::new(far), service));
+    let (mut sender, conn) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
+    tokio::spawn(conn);
+    let request =
+        Request::post("http://x/").header(CONTENT_LENGTH, length).body(body);
+    let result = timeout(LIMIT, sender.send_request(request.unwrap())).await;
+    let result = result.expect("an end").map(drop).map_err(|error| report(&error));
+    (timeout(LIMIT, read.recv()).await.unwrap().unwrap(), result)
+}
+
+#[tokio::test]
+async fn over_http2_the_server_resets_a_body_with_another_length() {
+    page("client/post").says("Over HTTP/2 hyper sends the body as it is");
+    for body in known_and_unknown() {
+        let (read, result) = over_http2(body, 3).await;
+        assert_eq!((read.as_deref(), result), (Ok(&b"tea"[..]), Ok(())));
+    }
+    for length in [2, 10] {
+        for body in known_and_unknown() {
+            let (read, result) = over_http2(body, length).await;
+            assert_eq!(
+                result.unwrap_err(),
+                "http2 error: stream error received: unspecific protocol error detected"
+            );
+            assert_eq!(
+                read.unwrap_err(),
+                "error reading a body from connection: stream error detected: unspecific protocol error detected"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_empty_post_has_a_length_only_if_you_set_it() {
     for method in [Method::POST, Method::PUT] {
@@ -281,7 +364,8 @@ async fn a_get_sends_no_body_of_unknown_length() {
 
 #[tokio::test]
 async fn a_clone_of_a_request_shares_its_bytes_and_sends_the_same() {
-    let request = program::json("http://x/", &"tea").unwrap();
+    let url = Uri::from_static("http://x/");
+    let request = program::json(url, &"tea").unwrap();
     let again = request.clone();
     let data = async |request: &Request<Full<Bytes>>| {
         request.body().clone().collect().await.unwrap().to_bytes()

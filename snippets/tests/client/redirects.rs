@@ -19,6 +19,7 @@ use tower_http::follow_redirect::RequestUri;
 use harness::{Program, Prose, Server, page};
 
 use super::failures::{Memory, chain};
+use super::retries::{DATA, HEADERS, NINE_BYTES, answer, frame, reset};
 
 /// The program itself, for tests on an in-memory connection with a clock that they move.
 #[allow(dead_code)]
@@ -199,7 +200,7 @@ fn the_same_origin_gets_the_credentials() {
 
 #[test]
 fn another_host_port_or_scheme_gets_no_credentials() {
-    redirects().says("A header of your own, such as x-api-key, goes along");
+    redirects().says("and so does a header such as x-api-key");
     let routes: [Route; 3] = [
         |seen| {
             if seen.head.contains(" /a ") {
@@ -294,22 +295,114 @@ fn the_total_limit_covers_all_requests() {
 }
 
 #[test]
-fn a_host_header_of_the_caller_stays_behind() {
-    let mut first = request(Method::GET, "http://one.test/a");
-    first.headers_mut().insert("host", "one.test".parse().unwrap());
-    let (_, seen, _) = fetch(
-        |seen| {
-            if seen.head.contains(" /a ") {
-                (302, "http://two.test/b".into())
-            } else {
-                done()
-            }
-        },
-        Duration::ZERO,
-        first,
-    );
-    assert!(seen[0].head.contains("\r\nhost: one.test\r\n"), "{seen:?}");
-    assert!(seen[1].head.contains("\r\nhost: two.test\r\n"), "{seen:?}");
+fn a_host_header_of_the_caller_is_for_the_first_origin_alone() {
+    let routes: [(Route, &str); 5] = [
+        (
+            |seen| {
+                if seen.head.contains(" /a ") { (302, "/b".into()) } else { done() }
+            },
+            "caller.test",
+        ),
+        (
+            |seen| {
+                if seen.head.contains(" /a ") {
+                    (302, "http://two.test/b".into())
+                } else {
+                    done()
+                }
+            },
+            "two.test",
+        ),
+        (
+            |seen| {
+                if seen.head.contains(" /a ") {
+                    (302, "http://one.test:81/b".into())
+                } else {
+                    done()
+                }
+            },
+            "one.test:81",
+        ),
+        (
+            |seen| {
+                if seen.head.contains(" /a ") {
+                    (302, "https://one.test/b".into())
+                } else {
+                    done()
+                }
+            },
+            "one.test",
+        ),
+        (
+            // There, and back.
+            |seen| {
+                if seen.head.contains(" /a ") {
+                    (302, "http://two.test/b".into())
+                } else if seen.head.contains(" /b ") {
+                    (302, "http://one.test/c".into())
+                } else {
+                    done()
+                }
+            },
+            "one.test",
+        ),
+    ];
+    for (route, host) in routes {
+        let mut first = request(Method::GET, "http://one.test/a");
+        first.headers_mut().insert("host", "caller.test".parse().unwrap());
+        let (result, seen, _) = fetch(route, Duration::ZERO, first);
+        result.unwrap();
+        let host_of = |seen: &Seen| {
+            let line = seen.head.lines().find_map(|line| line.strip_prefix("host: "));
+            line.unwrap().to_owned()
+        };
+        assert_eq!(host_of(&seen[0]), "caller.test");
+        assert_eq!(host_of(seen.last().unwrap()), host);
+    }
+}
+
+#[test]
+fn the_total_limit_covers_the_connect() {
+    let limit = redirects().number("everything has {} seconds");
+    let (result, took) = paused(async {
+        let hang = |_: Uri| std::future::pending::<io::Result<Memory>>();
+        let connector = BoxCloneSyncService::new(service_fn(hang));
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        let start = Instant::now();
+        let request = request(Method::GET, "http://one.test/");
+        (program::fetch(&client, request).await, start.elapsed())
+    });
+    assert_eq!(chain(&*result.unwrap_err()), "deadline has elapsed");
+    assert_eq!(took.as_secs(), limit);
+}
+
+#[test]
+fn a_body_that_ends_early_is_an_error() {
+    let answer_with = |frames: Vec<u8>, method| {
+        paused(async {
+            let connector = BoxCloneSyncService::new(service_fn(move |_: Uri| {
+                let ((client, mut server), frames) = (Memory::pair(), frames.clone());
+                tokio::spawn(async move {
+                    answer(&mut server, &frames).await;
+                    std::future::pending::<()>().await
+                });
+                ready(Ok::<_, io::Error>(client))
+            }));
+            let client = Client::builder(TokioExecutor::new())
+                .http2_only(true)
+                .build(connector);
+            program::fetch(&client, request(method, "http://one.test/")).await
+        })
+    };
+    let early = [
+        frame(HEADERS, 4, 1, NINE_BYTES),
+        frame(DATA, 0, 1, b"hi"),
+        reset(h2::Reason::NO_ERROR),
+    ];
+    let result = answer_with(early.concat(), Method::GET);
+    assert_eq!(result.unwrap_err().to_string(), "the body ended early");
+    let head = answer_with(frame(HEADERS, 5, 1, NINE_BYTES), Method::HEAD);
+    assert_eq!(head.unwrap().headers()["content-length"], "9");
 }
 
 #[test]
@@ -374,16 +467,26 @@ fn a_location_may_be_relative() {
 
 #[test]
 fn a_redirect_without_a_usable_location_is_returned() {
-    let (result, seen, _) = fetch(
-        |_| (302, "http://".into()),
-        Duration::ZERO,
-        request(Method::GET, "http://one.test/"),
-    );
-    assert_eq!(result.unwrap().status(), 302);
-    assert_eq!(seen.len(), 1);
+    redirects().says("Its location is missing, or is no URL");
+    let routes: [Route; 2] =
+        [|_| (302, "http://".into()), |_| (302, "http://one.test:99999/".into())];
+    for route in routes {
+        let (result, seen, _) =
+            fetch(route, Duration::ZERO, request(Method::GET, "http://one.test/"));
+        assert_eq!(result.unwrap().status(), 302);
+        assert_eq!(seen.len(), 1);
+    }
 }
 
 // On the running program.
+
+#[test]
+fn it_rejects_a_port_that_is_too_large() {
+    let (status, lines) =
+        Program::client("redirects", &["http://127.0.0.1:99999/"]).wait();
+    assert_eq!(lines, ["the port of http://127.0.0.1:99999/ is not valid"]);
+    assert_eq!(status.code(), Some(1));
+}
 
 #[test]
 fn it_follows_a_redirect_to_another_server_and_says_where_it_is() {

@@ -4,14 +4,16 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::{poll_fn, ready};
 use std::io;
+use std::pin::Pin;
 use std::process::Command;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use h2::Reason;
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Empty, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Bytes};
+use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::client::conn::{http1, http2};
 use hyper::header::{ETAG, HeaderMap, HeaderValue};
 use hyper::{Request, Response};
@@ -21,6 +23,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use harness::{LIMIT, Program, Prose, Server, page};
+
+#[cfg(target_os = "linux")]
+use super::failures::nobody_accepts;
 
 const TOO_LONG: &str = "length limit exceeded";
 const CUT: &str =
@@ -188,17 +193,57 @@ async fn over_http2_a_reset_is_an_error_but_no_error_is_a_complete_body() {
         let response = sender.send_request(request.unwrap()).await.unwrap();
         assert_eq!(response.body().size_hint().exact(), Some(10));
         let mut body = response.into_body();
+        assert_eq!(body.size_hint().lower(), 10);
         let first = body.frame().await.unwrap().unwrap();
         assert_eq!(first.into_data().unwrap(), "four");
         read.notify_one();
-        let rest = timeout(LIMIT, body.collect()).await.expect("the body ends");
+        let rest =
+            timeout(LIMIT, (&mut body).collect()).await.expect("the body ends");
         match rest {
-            Ok(rest) => assert!(whole && rest.to_bytes().is_empty(), "{reason}"),
+            Ok(rest) => {
+                assert!(whole && rest.to_bytes().is_empty(), "{reason}");
+                assert_eq!(body.size_hint().lower(), 6, "the missing bytes");
+            }
             Err(error) => {
                 assert!(!whole, "{reason}");
                 assert_eq!(error.to_string(), "error reading a body from connection");
             }
         }
+    }
+}
+
+/// A body that ends, and whose length was to be another one.
+struct Early(Full<Bytes>, u64);
+
+impl Body for Early {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.size_hint().lower() + self.1)
+    }
+}
+
+#[tokio::test]
+async fn the_program_notices_the_end_that_hyper_takes_for_a_complete_body() {
+    let early = |missing| Early(Full::from("1\n"), missing);
+    let mut to = Vec::new();
+    program::text(early(0)).await.unwrap();
+    program::pieces(early(0), &mut to).await.unwrap();
+    program::values(early(0), &mut to).await.unwrap();
+    for error in [
+        program::text(early(7)).await.unwrap_err(),
+        program::pieces(early(7), &mut to).await.unwrap_err(),
+        program::values(early(7), &mut to).await.unwrap_err(),
+    ] {
+        assert_eq!(error.to_string(), "the body ended 7 bytes early");
     }
 }
 
@@ -313,6 +358,25 @@ async fn the_total_limit_covers_the_head_and_the_body() {
         assert_eq!(start.elapsed().as_secs(), total.as_secs());
         drop(play.await.unwrap());
     }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(start_paused = true)]
+async fn the_limit_covers_the_connect() {
+    let seconds = total().as_secs();
+    let (url, _full) = nobody_accepts();
+    let start = Instant::now();
+    let error = program::get_in_time(&url, "").await.unwrap_err();
+    assert_eq!(error.to_string(), "the whole response took too long");
+    assert_eq!(start.elapsed().as_secs(), seconds);
+}
+
+#[test]
+fn a_port_that_is_too_large_is_refused() {
+    let (status, lines) =
+        Program::client("responses", &["http://127.0.0.1:99999/"]).wait();
+    assert_eq!(lines, ["the port of http://127.0.0.1:99999/ is not valid"]);
+    assert_eq!(status.code(), Some(1));
 }
 
 // Before and after the body.

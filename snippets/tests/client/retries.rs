@@ -16,7 +16,7 @@ use hyper::{Method, Request, Response, Uri};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tower::retry::backoff::{Backoff, ExponentialBackoffMaker, MakeBackoff};
 use tower::retry::budget::{Budget, TpsBudget};
 use tower::retry::{Policy, Retry};
@@ -101,6 +101,21 @@ fn paused<T>(future: impl Future<Output = T>) -> T {
 }
 
 // The fate of a request.
+
+#[test]
+fn the_connect_counts_as_a_part_of_the_attempt() {
+    let limit = retries().number("Each attempt has {} seconds, its connect included");
+    paused(async {
+        let start = Instant::now();
+        let hang = |_: Uri| pending::<io::Result<Memory>>();
+        let client: TestClient = Client::builder(TokioExecutor::new())
+            .build(Connector::new(service_fn(hang)));
+        let budget = TpsBudget::new(Duration::from_secs(10), 0, 0.0);
+        let result = program::send(&client, &budget, request(Method::GET)).await;
+        assert_eq!(chain(&*result.unwrap_err()), "deadline has elapsed");
+        assert_eq!(start.elapsed().as_secs(), limit);
+    });
+}
 
 /// What the program thinks of a server that reads a request, sends these bytes and closes.
 fn fate_after(bytes: &'static [u8]) -> Fate {
@@ -204,13 +219,16 @@ fn a_time_limit_proves_nothing() {
 
 // HTTP/2, frame by frame.
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+/// `:status: 200` of the static table, and a new `content-length: 9`.
+pub const NINE_BYTES: &[u8] = &[0x88, 0x0f, 0x0d, 1, b'9'];
+
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u32).to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
@@ -219,26 +237,32 @@ fn goaway(last_stream: u32, reason: u32) -> Vec<u8> {
     frame(GOAWAY, 0, 0, &[last_stream.to_be_bytes(), reason.to_be_bytes()].concat())
 }
 
-fn reset(reason: h2::Reason) -> Vec<u8> {
+pub fn reset(reason: h2::Reason) -> Vec<u8> {
     frame(RST_STREAM, 0, 1, &u32::from(reason).to_be_bytes())
 }
 
 /// Answers the first request on an HTTP/2 connection with these frames.
-async fn answer(stream: &mut DuplexStream, frames: &[u8]) {
-    stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
+pub async fn answer(stream: &mut DuplexStream, frames: &[u8]) {
+    first_request(stream, &[]).await;
+    stream.write_all(frames).await.unwrap();
+}
+
+/// Sends these settings, and reads the first request on an HTTP/2 connection.
+async fn first_request(stream: &mut DuplexStream, settings: &[u8]) {
+    stream.write_all(&frame(SETTINGS, 0, 0, settings)).await.unwrap();
     let mut preface = [0; 24];
     stream.read_exact(&mut preface).await.unwrap();
-    loop {
-        let mut head = [0; 9];
-        stream.read_exact(&mut head).await.unwrap();
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; length as usize];
-        stream.read_exact(&mut payload).await.unwrap();
-        if head[3] == HEADERS {
-            break;
-        }
-    }
-    stream.write_all(frames).await.unwrap();
+    while next_frame(stream).await != HEADERS {}
+}
+
+/// Reads a frame; its type.
+async fn next_frame(stream: &mut DuplexStream) -> u8 {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; length as usize];
+    stream.read_exact(&mut payload).await.unwrap();
+    head[3]
 }
 
 fn http2<S, F>(serve: S) -> TestClient
@@ -324,6 +348,138 @@ fn a_reset_in_the_middle_of_a_body_proves_nothing() {
     let head = frame(HEADERS, 4, 1, &[0x88]);
     let frames = [head, reset(h2::Reason::INTERNAL_ERROR)].concat();
     assert_eq!(http2_fate(frames, false).0, Fate::Unknown);
+}
+
+#[test]
+fn a_body_that_a_server_ends_early_without_an_error_is_fetched_again() {
+    let head = frame(HEADERS, 4, 1, NINE_BYTES);
+    let early =
+        [&*head, &frame(DATA, 0, 1, b"hi"), &reset(h2::Reason::NO_ERROR)].concat();
+    let whole = [&*head, &frame(DATA, 1, 1, b"nine long")].concat();
+    let (fate, chain) = http2_fate(early.clone(), false);
+    assert_eq!((fate, &*chain), (Fate::Unknown, "the body ended early"));
+    paused(async {
+        // hyper forgets the stream, and goes on with the connection.
+        let client = http2(move |number, mut stream| {
+            let frames = if number == 1 { early.clone() } else { whole.clone() };
+            async move {
+                answer(&mut stream, &frames).await;
+                if number > 1 {
+                    pending().await
+                }
+            }
+        });
+        let budget = program::budget();
+        let response = program::send(&client, &budget, request(Method::GET)).await;
+        assert_eq!(response.unwrap().body(), "nine long");
+    });
+}
+
+#[test]
+fn a_response_that_has_no_body_may_announce_one() {
+    let answer_with = |frames: Vec<u8>, method| {
+        paused(async {
+            let client = http2(move |_, mut stream| {
+                let frames = frames.clone();
+                async move {
+                    answer(&mut stream, &frames).await;
+                    pending().await
+                }
+            });
+            program::attempt(&client, request(method)).await.unwrap()
+        })
+    };
+    let head = answer_with(frame(HEADERS, 5, 1, NINE_BYTES), Method::HEAD);
+    assert_eq!(head.headers()["content-length"], "9");
+    // :status 304 of the static table.
+    let not_modified = [&[0x8b], &NINE_BYTES[1..]].concat();
+    let head = answer_with(frame(HEADERS, 5, 1, &not_modified), Method::GET);
+    assert_eq!(head.status(), 304);
+}
+
+/// What becomes of three requests on a connection that allows one at a time, when the server sends
+/// this after the first, and closes; and the number of requests that it saw.
+fn waiting_in_line(end: Vec<u8>, retry: bool) -> (Vec<Result<u16, BoxError>>, u32) {
+    paused(async {
+        let requests = Arc::new(AtomicU32::new(0));
+        let seen = requests.clone();
+        let connector = connector(move |number, mut stream| {
+            let (end, seen) = (end.clone(), seen.clone());
+            async move {
+                // SETTINGS_MAX_CONCURRENT_STREAMS
+                first_request(&mut stream, &[0, 3, 0, 0, 0, 1]).await;
+                seen.fetch_add(1, Relaxed);
+                if number > 1 {
+                    stream.write_all(&frame(HEADERS, 5, 1, &[0x88])).await.unwrap();
+                    return pending().await;
+                }
+                let more = async {
+                    while next_frame(&mut stream).await != HEADERS {}
+                    seen.fetch_add(1, Relaxed);
+                };
+                timeout(Duration::from_secs(2), more).await.ok();
+                stream.write_all(&end).await.unwrap();
+            }
+        });
+        let client: TestClient = Client::builder(TokioExecutor::new())
+            .http2_only(true)
+            .retry_canceled_requests(retry)
+            .build(connector);
+        let one = async |wait| {
+            sleep(Duration::from_millis(wait)).await;
+            let response = program::attempt(&client, request(Method::POST)).await?;
+            Ok(response.status().as_u16())
+        };
+        let (a, b, c) = tokio::join!(one(0), one(1000), one(1001));
+        (vec![a, b, c], requests.load(Relaxed))
+    })
+}
+
+#[test]
+fn of_the_requests_that_wait_in_line_one_loses_its_dispatch_task() {
+    for end in [Vec::new(), goaway(1, 0)] {
+        let (results, seen) = waiting_in_line(end.clone(), false);
+        assert_eq!(seen, 1, "the other two were not sent");
+        let errors: Vec<_> =
+            results.iter().map(|result| result.as_ref().unwrap_err()).collect();
+        let gone = "client error (SendRequest): dispatch task is gone: runtime dropped the dispatch task";
+        assert_eq!(chain(&**errors[1]), gone);
+        let cause: &hyper::Error =
+            errors[1].source().unwrap().downcast_ref().unwrap();
+        assert!(!cause.is_canceled() && cause.is_user());
+        assert_eq!(
+            chain(&**errors[2]),
+            "client error (Canceled): operation was canceled: connection closed"
+        );
+        let fates: Vec<_> =
+            errors.iter().map(|error| program::fate(&***error)).collect();
+        assert_eq!(fates, [Fate::Unknown, Fate::Unknown, Fate::NotProcessed]);
+
+        let (results, _) = waiting_in_line(end, true);
+        assert_eq!(chain(&**results[1].as_ref().unwrap_err()), gone);
+        assert_eq!(*results[2].as_ref().unwrap(), 200, "repeated by the client");
+    }
+}
+
+#[test]
+fn a_dispatch_task_that_is_gone_may_have_sent_the_request() {
+    retries().says("connection whose task was aborted after it wrote the request");
+    paused(async {
+        let (client, mut server) = Memory::pair();
+        let (mut sender, conn) =
+            hyper::client::conn::http1::handshake(client).await.unwrap();
+        let task = tokio::spawn(conn);
+        let request = sender.send_request(request(Method::POST));
+        let abort = async {
+            read_head(&mut server).await;
+            task.abort();
+        };
+        let (result, ()) = tokio::join!(request, abort);
+        assert_eq!(
+            chain(&result.unwrap_err()),
+            "dispatch task is gone: runtime dropped the dispatch task"
+        );
+    });
 }
 
 #[test]
@@ -568,6 +724,15 @@ fn an_empty_budget_allows_no_retry() {
 
 /// A server that is busy once, for so many seconds.
 fn busy(seconds: &str, method: Method) -> (Response<Bytes>, u32, Duration) {
+    busy_after(Duration::ZERO, seconds, method)
+}
+
+/// A server that thinks for a while, and then is busy once, for so many seconds.
+fn busy_after(
+    think: Duration,
+    seconds: &str,
+    method: Method,
+) -> (Response<Bytes>, u32, Duration) {
     let busy = format!(
         "HTTP/1.1 503 Service Unavailable\r\nretry-after: {seconds}\r\ncontent-length: 0\r\n\r\n"
     );
@@ -577,6 +742,7 @@ fn busy(seconds: &str, method: Method) -> (Response<Bytes>, u32, Duration) {
             let busy = busy.clone();
             async move {
                 let bytes = if number == 1 { busy.as_bytes() } else { OK };
+                sleep(think).await;
                 stream.write_all(bytes).await.unwrap();
             }
         });
@@ -607,6 +773,15 @@ fn retry_after_beyond_the_total_limit_or_no_number_returns_the_response() {
         let (response, requests, _) = busy(value, Method::GET);
         assert_eq!((response.status().as_u16(), requests), (503, 1), "{value}");
     }
+}
+
+#[test]
+fn an_absurd_retry_after_does_not_overflow() {
+    let absurd = u64::MAX.to_string();
+    let (response, requests, took) =
+        busy_after(Duration::from_secs(2), &absurd, Method::GET);
+    assert_eq!((response.status().as_u16(), requests), (503, 1));
+    assert_eq!(took.as_secs(), 2);
 }
 
 // What is said of tower.
@@ -680,6 +855,14 @@ fn it_sends_a_get_again_over_a_new_connection() {
         ]
     );
     assert!(status.success());
+}
+
+#[test]
+fn it_rejects_a_port_that_is_too_large() {
+    let (status, lines) =
+        Program::client("retries", &["http://127.0.0.1:99999/"]).wait();
+    assert_eq!(lines, ["the port of http://127.0.0.1:99999/ is not valid"]);
+    assert_eq!(status.code(), Some(1));
 }
 
 #[test]

@@ -5,23 +5,29 @@ use std::fs;
 use std::io::{self, Write};
 use std::net::TcpStream;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full};
-use hyper::Request;
-use hyper::body::{Body, Bytes};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Body, Bytes, Frame};
 use hyper::client::conn::http1;
 use hyper::header::{EXPECT, HOST};
+use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tempfile::NamedTempFile;
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
 };
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use harness::{Connection, LIMIT, Program, Server, page};
+
+#[cfg(target_os = "linux")]
+use super::failures::nobody_accepts;
 use program::{ASK_ABOVE, CONSENT, ReadsOn, Upload};
 
 /// The program itself, for tests in memory and with a clock that they move.
@@ -202,8 +208,9 @@ fn a_refusal_instead_of_100_costs_no_byte_of_the_body() {
     assert_eq!(conn.rest().unwrap(), "", "no byte of the body");
 }
 
-/// A connection in memory, over which a request that asks first is on its way.
-async fn asking() -> DuplexStream {
+/// A connection in memory, over which a request that asks first is on its way; and the task that
+/// reads its response, and then keeps what it asked with until it is told to drop it.
+async fn asking() -> (DuplexStream, JoinHandle<StatusCode>, Arc<Notify>) {
     let (near, far) = duplex(1024);
     let (mut sender, conn) = http1::handshake(TokioIo::new(near)).await.unwrap();
     tokio::spawn(conn);
@@ -211,9 +218,64 @@ async fn asking() -> DuplexStream {
         .header(HOST, "x")
         .body(Upload::new(&b"tea"[..], 3))
         .unwrap();
-    program::ask_first(&mut request);
-    tokio::spawn(async move { sender.send_request(request).await.map(drop) });
-    far
+    let asked = program::ask_first(&mut request);
+    let end = Arc::new(Notify::new());
+    let ends = end.clone();
+    let response = tokio::spawn(async move {
+        let response = sender.send_request(request).await.unwrap();
+        asked.answered.store(true, Relaxed);
+        ends.notified().await;
+        let status = response.status();
+        response.into_body().collect().await.expect("a whole response");
+        drop(asked);
+        status
+    });
+    (far, response, end)
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_refusal_the_body_does_not_come_later_either() {
+    let (mut far, response, end) = asking().await;
+    arrived(&mut far).await;
+    let (head, body) = TOO_LARGE.split_at(TOO_LARGE.len() - 5);
+    far.write_all(head.as_bytes()).await.unwrap();
+    sleep(10 * CONSENT).await;
+    assert_eq!(arrived(&mut far).await, "", "no byte of the body");
+    end.notify_one();
+    sleep(10 * CONSENT).await;
+    far.write_all(body.as_bytes()).await.unwrap();
+    assert_eq!(timeout(LIMIT, response).await.unwrap().unwrap(), 413);
+    let mut rest = Vec::new();
+    let end = timeout(LIMIT, far.read_to_end(&mut rest)).await;
+    end.expect("the connection is closed").unwrap();
+    assert!(rest.is_empty(), "{rest:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_holds_itself_back_and_does_not_know_of_the_refusal_comes_later()
+{
+    page("client/uploads").says("hyper would still send the body");
+    let (near, mut far) = duplex(1024);
+    let (mut sender, conn) = http1::handshake(TokioIo::new(near)).await.unwrap();
+    tokio::spawn(conn);
+    let mut request = Request::put("/").header(HOST, "x");
+    request = request.header(EXPECT, "100-continue");
+    let later = futures_util::stream::once(async {
+        sleep(CONSENT).await;
+        Ok::<_, io::Error>(Frame::data(Bytes::from("tea")))
+    });
+    let request = request.body(StreamBody::new(Box::pin(later))).unwrap();
+    let response = tokio::spawn(async move {
+        let response = sender.send_request(request).await.unwrap();
+        response.into_body().collect().await.unwrap();
+        sender
+    });
+    arrived(&mut far).await;
+    far.write_all(TOO_LARGE.as_bytes()).await.unwrap();
+    let _sender = response.await.unwrap();
+    assert_eq!(arrived(&mut far).await, "");
+    sleep(CONSENT).await;
+    assert!(arrived(&mut far).await.contains("tea"));
 }
 
 /// What has arrived.
@@ -230,7 +292,7 @@ async fn arrived(far: &mut DuplexStream) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn the_body_waits_for_100_continue() {
-    let mut far = asking().await;
+    let (mut far, ..) = asking().await;
     let head = arrived(&mut far).await;
     assert!(head.ends_with("\r\n\r\n"), "the head alone: {head}");
     far.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n").await.unwrap();
@@ -246,7 +308,7 @@ async fn the_body_does_not_wait_for_ever() {
     page("client/uploads").says("or until a second is over");
     assert_eq!(CONSENT.as_secs(), 1);
     let start = Instant::now();
-    let mut far = asking().await;
+    let (mut far, ..) = asking().await;
     arrived(&mut far).await;
     sleep(CONSENT - start.elapsed() - Duration::from_millis(2)).await;
     assert_eq!(arrived(&mut far).await, "");
@@ -487,6 +549,29 @@ async fn the_time_grows_with_the_file() {
     let error = program::run(&arguments).await.unwrap_err();
     assert_eq!(error.to_string(), "the upload took too long");
     assert_eq!(start.elapsed().as_secs(), base + 3);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(start_paused = true)]
+async fn the_limit_covers_the_connect() {
+    let [seconds, _] = page("client/uploads")
+        .numbers("{} seconds, and as long as the file takes at {} bytes per second");
+    let (url, _full) = nobody_accepts();
+    let start = Instant::now();
+    let (file, _) = file(0);
+    let arguments = [url, "put".into(), file.path().to_str().unwrap().into()];
+    let error = program::run(&arguments).await.unwrap_err();
+    assert_eq!(error.to_string(), "the upload took too long");
+    assert_eq!(start.elapsed().as_secs(), seconds);
+}
+
+#[test]
+fn a_port_that_is_too_large_is_refused() {
+    let (status, lines) =
+        Program::client("uploads", &["http://127.0.0.1:99999/", "put", "LICENSE"])
+            .wait();
+    assert_eq!(lines, ["the port of http://127.0.0.1:99999/ is not valid"]);
+    assert_eq!(status.code(), Some(1));
 }
 
 // A server that others wrote.
