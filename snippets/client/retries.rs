@@ -11,7 +11,9 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes};
 use hyper::header::RETRY_AFTER;
 use hyper::{Method, Request, Response, StatusCode, Uri};
-use hyper_util::client::legacy::connect::{Connect, HttpConnector};
+use hyper_util::client::legacy::connect::{
+    Connect, HttpConnector, capture_connection,
+};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, sleep, timeout};
@@ -153,9 +155,16 @@ where
     budget.deposit();
     let mut number = 1;
     loop {
-        let result = timeout(ATTEMPT, attempt(client, request.clone()))
-            .await
-            .unwrap_or_else(|elapsed| Err(elapsed.into()));
+        let mut sent = request.clone();
+        let connection = capture_connection(&mut sent);
+        let result = timeout(ATTEMPT, attempt(client, sent)).await;
+        let result = result.unwrap_or_else(|elapsed| {
+            // Over HTTP/2 it may be dead, and the next attempt would use it again.
+            if let Some(connection) = connection.connection_metadata().as_ref() {
+                connection.poison();
+            }
+            Err(elapsed.into())
+        });
         let Some(wait) = again(&request, &result) else { return result };
         let wait = wait.saturating_add(pause(number));
         let late = wait >= TOTAL.saturating_sub(start.elapsed());

@@ -1,7 +1,9 @@
 //! What src/client/https.md promises.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -547,6 +549,30 @@ async fn ask_with(tls: rustls::ClientConfig, address: SocketAddr) -> Result<(), 
     let client = program::client(tls);
     let result = in_time(program::fetch(&client, url)).await;
     result.map(drop).map_err(|error| program::report(&*error))
+}
+
+fn in_io<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+    let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
+    Some(inner)
+}
+
+/// What the page on retries says about the place of the error of TLS.
+#[tokio::test]
+async fn the_error_of_rustls_is_inside_of_an_io_error() {
+    page("client/retries").says("it is inside of an io::Error that is inside of another. Ask get_ref of each: source() does not lead to it");
+    let address = Shown::new(good(&ca("ours"))).serve().await;
+    let none = builder().with_root_certificates(rustls::RootCertStore::empty());
+    let client = program::client(none.with_no_client_auth());
+    let url = format!("https://{address}/").parse().unwrap();
+    let error = in_time(program::fetch(&client, url)).await.unwrap_err();
+    let (mut next, mut inside) = (Some(&*error as &(dyn Error + 'static)), false);
+    while let Some(error) = next {
+        assert!(!error.is::<rustls::Error>(), "source() leads to it");
+        let innermost = in_io(error).and_then(in_io);
+        inside |= innermost.is_some_and(|inner| inner.is::<rustls::Error>());
+        next = error.source();
+    }
+    assert!(inside, "{}", program::report(&*error));
 }
 
 fn builder() -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifier> {

@@ -665,6 +665,29 @@ fn an_attempt_that_hangs_is_given_up_and_repeated() {
     });
 }
 
+/// A connection that is silent from its second request on.
+#[test]
+fn after_a_time_limit_the_next_attempt_leaves_an_http2_connection_that_is_dead() {
+    retries().says("After a time limit, the connection is poisoned");
+    paused(async {
+        let client = http2(|number, mut stream| async move {
+            let ok = frame(HEADERS, 5, 1, b"\x88");
+            answer(&mut stream, &ok).await;
+            if number == 1 {
+                while next_frame(&mut stream).await != HEADERS {}
+            }
+            pending().await
+        });
+        let budget = program::budget();
+        let get = || program::send(&client, &budget, request(Method::GET));
+        assert_eq!(get().await.unwrap().status(), 200);
+        let start = Instant::now();
+        assert_eq!(get().await.unwrap().status(), 200, "over a new connection");
+        let took = start.elapsed();
+        assert!(took < 2 * program::ATTEMPT, "{took:?}");
+    });
+}
+
 #[test]
 fn the_total_limit_ends_the_attempts() {
     let limit = retries().number("all of them together have {} seconds");
@@ -782,6 +805,23 @@ fn an_absurd_retry_after_does_not_overflow() {
         busy_after(Duration::from_secs(2), &absurd, Method::GET);
     assert_eq!((response.status().as_u16(), requests), (503, 1));
     assert_eq!(took.as_secs(), 2);
+}
+
+#[test]
+fn a_status_without_retry_after_is_returned() {
+    retries().says("and a 503 or 429 without the header, or a 502 or 504, too");
+    for status in [429, 502, 503, 504] {
+        paused(async {
+            let (client, requests) = counted(move |_, mut stream| async move {
+                let head = format!("HTTP/1.1 {status} No\r\ncontent-length: 0\r\n\r\n");
+                stream.write_all(head.as_bytes()).await.unwrap();
+            });
+            let budget = program::budget();
+            let response = program::send(&client, &budget, request(Method::GET)).await;
+            assert_eq!(response.unwrap().status(), status);
+            assert_eq!(requests.load(Relaxed), 1, "{status}");
+        });
+    }
 }
 
 // What is said of tower.
