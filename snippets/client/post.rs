@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Body, Bytes};
+use hyper::body::Bytes;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, Uri};
 use hyper_util::client::legacy::Client;
@@ -79,12 +79,8 @@ async fn send(
 ) -> Result<String, BoxError> {
     let response = client.request(request).await?;
     let status = response.status();
-    let mut body = response.into_body();
-    let bytes = Limited::new(&mut body, MAX_BODY).collect().await?.to_bytes();
-    if body.size_hint().lower() > 0 {
-        return Err("the body ended early".into());
-    }
-    let text = String::from_utf8(bytes.into())?;
+    let body = Limited::new(response.into_body(), MAX_BODY).collect().await?;
+    let text = String::from_utf8(body.to_bytes().into())?;
     if !status.is_success() {
         return Err(format!("{status}: {}", text.trim()).into());
     }

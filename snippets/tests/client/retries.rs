@@ -5,14 +5,17 @@ use std::fs;
 use std::future::{Future, pending, ready};
 use std::io;
 use std::net::TcpListener;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, Uri};
+use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -617,6 +620,65 @@ fn without_retry_canceled_requests_the_error_proves_that_nothing_was_sent() {
     );
     assert_eq!(program::fate(&error), Fate::NotProcessed);
     assert_eq!(connections, 1);
+}
+
+/// A new connection that the server closes when the client has seen it open.
+struct OpenOnce(bool);
+
+impl hyper::rt::Read for OpenOnce {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        match std::mem::replace(&mut self.0, true) {
+            true => Poll::Ready(Ok(())),
+            false => Poll::Pending,
+        }
+    }
+}
+
+impl hyper::rt::Write for OpenOnce {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        panic!("{:?} is written", String::from_utf8_lossy(bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Connection for OpenOnce {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+#[test]
+fn on_a_new_connection_the_client_does_not_repeat_what_was_never_written() {
+    retries().says("the client repeats only what it put on one from the pool");
+    paused(async {
+        let open = |_: Uri| ready(Ok::<_, io::Error>(OpenOnce(false)));
+        let client = Client::builder(TokioExecutor::new()).build(service_fn(open));
+        let error =
+            program::attempt(&client, request(Method::POST)).await.unwrap_err();
+        assert_eq!(
+            chain(&*error),
+            "client error (Canceled): operation was canceled: connection closed before message completed"
+        );
+        assert_eq!(program::fate(&*error), Fate::NotProcessed);
+    });
 }
 
 // How often, and when.
