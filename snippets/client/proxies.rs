@@ -310,6 +310,9 @@ pub fn tls_config(ca: Option<&str>) -> Result<ClientConfig, BoxError> {
         let certificate = certificate.map_err(|e| context(&e))?;
         roots.add(certificate).map_err(|e| context(&e))?;
     }
+    if roots.is_empty() {
+        return Err(format!("{file}: there is no certificate in it").into());
+    }
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
