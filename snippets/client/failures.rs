@@ -96,23 +96,25 @@ where
 }
 // ANCHOR_END: fetch
 
-// ANCHOR: url
-/// Parses a URL, and its port, which `Uri` does not check.
-pub fn parse(text: &str) -> Result<Uri, BoxError> {
-    let uri: Uri = text.parse()?;
-    if let Some(authority) = uri.authority() {
-        let host = authority.as_str().rsplit('@').next();
-        if authority.port().is_none() && host != Some(authority.host()) {
-            return Err(format!("the port of {text} is not valid").into());
+// ANCHOR: port
+/// For a port such as 99999, hyper would take the default one.
+pub fn check_port(url: &Uri) -> Result<(), BoxError> {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    // Behind a user, and behind the brackets of an IPv6 address.
+    let rest = authority.rsplit(['@', ']']).next().unwrap_or_default();
+    match rest.split_once(':') {
+        Some((_, port)) if !port.is_empty() && port.parse::<u16>().is_err() => {
+            Err("the port is not a number up to 65535".into())
         }
+        _ => Ok(()),
     }
-    Ok(uri)
 }
-// ANCHOR_END: url
+// ANCHOR_END: port
 
 async fn run() -> Result<(), BoxError> {
     let mut arguments = env::args().skip(1);
-    let uri = parse(&arguments.next().ok_or("usage: failures URL [SECONDS]")?)?;
+    let uri = arguments.next().ok_or("usage: failures URL [SECONDS]")?.parse()?;
+    check_port(&uri)?;
     let total = match arguments.next() {
         Some(seconds) => Duration::from_secs(seconds.parse()?),
         None => TOTAL,

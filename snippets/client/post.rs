@@ -36,7 +36,7 @@ struct Order {
 // ANCHOR: json
 /// A POST request with a value as JSON.
 pub fn json(
-    url: Uri,
+    url: &str,
     value: &impl Serialize,
 ) -> Result<Request<Full<Bytes>>, BoxError> {
     let body = serde_json::to_vec(value)?;
@@ -49,7 +49,7 @@ pub fn json(
 // ANCHOR: form
 /// A POST request with a value as a form.
 pub fn form(
-    url: Uri,
+    url: &str,
     value: &impl Serialize,
 ) -> Result<Request<Full<Bytes>>, BoxError> {
     let body = serde_urlencoded::to_string(value)?;
@@ -67,7 +67,7 @@ fn client() -> HttpClient {
     Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build_http()
 }
 
-fn get(url: Uri) -> Result<Request<Full<Bytes>>, BoxError> {
+fn get(url: &str) -> Result<Request<Full<Bytes>>, BoxError> {
     Ok(Request::get(url).body(Full::default())?)
 }
 // ANCHOR_END: client
@@ -95,11 +95,12 @@ pub async fn run(arguments: &[String]) -> Result<String, BoxError> {
         Ok(Order { item: item.to_owned(), count: count.parse()? })
     };
     let request = match arguments[..] {
-        [url] => get(parse(url)?)?,
-        [url, "json", item, count] => json(parse(url)?, &order(item, count)?)?,
-        [url, "form", item, count] => form(parse(url)?, &order(item, count)?)?,
+        [url] => get(url)?,
+        [url, "json", item, count] => json(url, &order(item, count)?)?,
+        [url, "form", item, count] => form(url, &order(item, count)?)?,
         _ => return Err("usage: post URL [(json | form) ITEM COUNT]".into()),
     };
+    check_port(request.uri())?;
     match timeout(TOTAL, send(&client(), request)).await {
         Ok(result) => result,
         Err(_) => Err("the whole response took too long".into()),
@@ -107,16 +108,17 @@ pub async fn run(arguments: &[String]) -> Result<String, BoxError> {
 }
 // ANCHOR_END: run
 
-/// Parses a URL, and its port, which `Uri` does not check.
-fn parse(text: &str) -> Result<Uri, BoxError> {
-    let uri: Uri = text.parse()?;
-    if let Some(authority) = uri.authority() {
-        let host = authority.as_str().rsplit('@').next();
-        if authority.port().is_none() && host != Some(authority.host()) {
-            return Err(format!("the port of {text} is not valid").into());
+/// For a port such as 99999, hyper would take the default one.
+fn check_port(url: &Uri) -> Result<(), BoxError> {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    // Behind a user, and behind the brackets of an IPv6 address.
+    let rest = authority.rsplit(['@', ']']).next().unwrap_or_default();
+    match rest.split_once(':') {
+        Some((_, port)) if !port.is_empty() && port.parse::<u16>().is_err() => {
+            Err("the port is not a number up to 65535".into())
         }
+        _ => Ok(()),
     }
-    Ok(uri)
 }
 
 #[tokio::main]

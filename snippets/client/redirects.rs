@@ -111,25 +111,27 @@ async fn read(
 }
 // ANCHOR_END: read
 
-/// Parses a URL, and its port, which `Uri` does not check.
-fn parse(text: &str) -> Result<Uri, BoxError> {
-    let uri: Uri = text.parse()?;
-    if let Some(authority) = uri.authority() {
-        let host = authority.as_str().rsplit('@').next();
-        if authority.port().is_none() && host != Some(authority.host()) {
-            return Err(format!("the port of {text} is not valid").into());
+/// For a port such as 99999, hyper would take the default one.
+fn check_port(url: &Uri) -> Result<(), BoxError> {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    // Behind a user, and behind the brackets of an IPv6 address.
+    let rest = authority.rsplit(['@', ']']).next().unwrap_or_default();
+    match rest.split_once(':') {
+        Some((_, port)) if !port.is_empty() && port.parse::<u16>().is_err() => {
+            Err("the port is not a number up to 65535".into())
         }
+        _ => Ok(()),
     }
-    Ok(uri)
 }
 
 async fn run() -> Result<(), BoxError> {
     let mut arguments = env::args().skip(1);
-    let uri = parse(&arguments.next().ok_or("usage: redirects URL [BODY]")?)?;
+    let uri = arguments.next().ok_or("usage: redirects URL [BODY]")?;
     let request = match arguments.next() {
         Some(body) => Request::post(uri).body(Full::from(body))?,
         None => Request::get(uri).body(Full::default())?,
     };
+    check_port(request.uri())?;
     let mut connector = HttpConnector::new();
     connector.set_connect_timeout(Some(CONNECT));
     let client = Client::builder(TokioExecutor::new())

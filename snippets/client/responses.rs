@@ -65,9 +65,9 @@ async fn get(url: &str, how: &str) -> Result<(), BoxError> {
     let client = Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .build_http();
-    let mut request = Request::get(parse(url)?)
-        .header(TE, "trailers")
-        .body(Empty::<Bytes>::new())?;
+    let mut request =
+        Request::get(url).header(TE, "trailers").body(Empty::<Bytes>::new())?;
+    check_port(request.uri())?;
     // ANCHOR: hints
     on_informational(&mut request, |hint| {
         println!("{}: {:?}", hint.status(), hint.headers().get(LINK));
@@ -179,16 +179,17 @@ async fn idle<F: Future>(next: F) -> Result<F::Output, BoxError> {
 }
 // ANCHOR_END: idle
 
-/// Parses a URL, and its port, which `Uri` does not check.
-fn parse(text: &str) -> Result<Uri, BoxError> {
-    let uri: Uri = text.parse()?;
-    if let Some(authority) = uri.authority() {
-        let host = authority.as_str().rsplit('@').next();
-        if authority.port().is_none() && host != Some(authority.host()) {
-            return Err(format!("the port of {text} is not valid").into());
+/// For a port such as 99999, hyper would take the default one.
+fn check_port(url: &Uri) -> Result<(), BoxError> {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    // Behind a user, and behind the brackets of an IPv6 address.
+    let rest = authority.rsplit(['@', ']']).next().unwrap_or_default();
+    match rest.split_once(':') {
+        Some((_, port)) if !port.is_empty() && port.parse::<u16>().is_err() => {
+            Err("the port is not a number up to 65535".into())
         }
+        _ => Ok(()),
     }
-    Ok(uri)
 }
 
 /// An error with its causes: hyper's errors do not print theirs.

@@ -112,7 +112,7 @@ impl Body for Upload {
 /// A request with a file as its body. Make a new one for each attempt.
 pub async fn file(
     method: Method,
-    url: Uri,
+    url: &str,
     path: &str,
 ) -> Result<Request<Upload>, BoxError> {
     let (file, length) = open(path).await?;
@@ -135,7 +135,7 @@ async fn open(path: &str) -> Result<(File, u64), BoxError> {
 
 // ANCHOR: form
 /// A POST request with a form of two parts: a title, and a file.
-pub async fn form(url: Uri, path: &str) -> Result<Request<Upload>, BoxError> {
+pub async fn form(url: &str, path: &str) -> Result<Request<Upload>, BoxError> {
     let (file, length) = open(path).await?;
     let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy();
     let boundary = boundary();
@@ -326,24 +326,26 @@ async fn in_time(request: Request<Upload>) -> Result<String, BoxError> {
 pub async fn run(arguments: &[String]) -> Result<String, BoxError> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let request = match arguments[..] {
-        [url, "put", path] => file(Method::PUT, parse(url)?, path).await?,
-        [url, "post", path] => file(Method::POST, parse(url)?, path).await?,
-        [url, "form", path] => form(parse(url)?, path).await?,
+        [url, "put", path] => file(Method::PUT, url, path).await?,
+        [url, "post", path] => file(Method::POST, url, path).await?,
+        [url, "form", path] => form(url, path).await?,
         _ => return Err("usage: uploads URL (put | post | form) FILE".into()),
     };
+    check_port(request.uri())?;
     in_time(request).await
 }
 
-/// Parses a URL, and its port, which `Uri` does not check.
-fn parse(text: &str) -> Result<Uri, BoxError> {
-    let uri: Uri = text.parse()?;
-    if let Some(authority) = uri.authority() {
-        let host = authority.as_str().rsplit('@').next();
-        if authority.port().is_none() && host != Some(authority.host()) {
-            return Err(format!("the port of {text} is not valid").into());
+/// For a port such as 99999, hyper would take the default one.
+fn check_port(url: &Uri) -> Result<(), BoxError> {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    // Behind a user, and behind the brackets of an IPv6 address.
+    let rest = authority.rsplit(['@', ']']).next().unwrap_or_default();
+    match rest.split_once(':') {
+        Some((_, port)) if !port.is_empty() && port.parse::<u16>().is_err() => {
+            Err("the port is not a number up to 65535".into())
         }
+        _ => Ok(()),
     }
-    Ok(uri)
 }
 
 #[tokio::main]

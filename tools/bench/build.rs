@@ -13,11 +13,10 @@ const TLS_STEPS: [&str; 5] =
     ["header", "lame_duck", "under_way", "no_handshakes", "linger"];
 
 fn main() {
-    let snippets =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../snippets/server");
-    println!("cargo::rerun-if-changed={}/..", snippets.display());
+    let snippets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../snippets");
+    println!("cargo::rerun-if-changed={}", snippets.display());
     let out = env::var("OUT_DIR").unwrap();
-    let program = |name: &str| fs::read_to_string(snippets.join(name)).unwrap();
+    let program = |path: &str| fs::read_to_string(snippets.join(path)).unwrap();
     let write = |name: &str, lines: Vec<&str>| {
         // An included file has no inner doc comments.
         let lines: Vec<_> =
@@ -25,12 +24,15 @@ fn main() {
         fs::write(Path::new(&out).join(name), lines.join("\n")).unwrap();
     };
 
-    write("graceful_shutdown.rs", program("graceful_shutdown.rs").lines().collect());
-    write("proxy.rs", program("proxy.rs").lines().collect());
+    write(
+        "graceful_shutdown.rs",
+        program("server/graceful_shutdown.rs").lines().collect(),
+    );
+    write("proxy.rs", program("server/proxy.rs").lines().collect());
     for name in ["pool.rs", "basic.rs"] {
-        write(name, program(&format!("../client/{name}")).lines().collect());
+        write(name, program(&format!("client/{name}")).lines().collect());
     }
-    let files = program("files.rs");
+    let files = program("server/files.rs");
     write("files.rs", files.lines().collect());
     for (name, old, new) in [
         (
@@ -46,7 +48,7 @@ fn main() {
     ] {
         write(name, replaced("files.rs", &files, old, new).lines().collect());
     }
-    let websocket = program("websocket.rs");
+    let websocket = program("server/websocket.rs");
     write("websocket.rs", websocket.lines().collect());
     let default = replaced(
         "websocket.rs",
@@ -55,7 +57,7 @@ fn main() {
         "",
     );
     write("websocket_128_kib.rs", default.lines().collect());
-    let whole = program("zero_downtime.rs");
+    let whole = program("server/zero_downtime.rs");
     write("zero_downtime.rs", whole.lines().collect());
     for step in STEPS {
         write(
@@ -67,8 +69,12 @@ fn main() {
     // The load in the clear needs a server that knows the version without TLS.
     let start = "    stage: watch::Receiver<Stage>,\n) -> Result<()> {\n";
     let tls = "zero_downtime_tls.rs";
-    let whole =
-        replaced(tls, &program(tls), start, &format!("{start}{IN_THE_CLEAR}"));
+    let whole = replaced(
+        tls,
+        &program(&format!("server/{tls}")),
+        start,
+        &format!("{start}{IN_THE_CLEAR}"),
+    );
     write("zero_downtime_tls.rs", whole.lines().collect());
     for step in TLS_STEPS {
         write(&format!("tls_without_{step}.rs"), without(tls, &whole, step));

@@ -399,13 +399,18 @@ fn the_port_of_a_url() {
         "http://[::1]:3000/",
         "http://user:password@a/",
         "http://user:99999@a:65535/",
+        // RFC 3986, section 3.2.3: the default one.
+        "http://a:/",
         "/path",
     ] {
-        program::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+        let checked = program::check_port(&url.parse().unwrap());
+        checked.unwrap_or_else(|error| panic!("{url}: {error}"));
     }
+    let most = page("client/failures").number("the port is not a number up to {}");
+    assert_eq!(most, u64::from(u16::MAX));
     for url in ["http://a:99999/", "http://[::1]:65536", "http://b@a:99999/"] {
-        let error = program::parse(url).unwrap_err().to_string();
-        assert_eq!(error, format!("the port of {url} is not valid"));
+        let error = program::check_port(&url.parse().unwrap()).unwrap_err();
+        assert_eq!(error.to_string(), format!("the port is not a number up to {most}"), "{url}");
     }
 }
 
@@ -494,7 +499,7 @@ fn errors_before_a_connection() {
         ("/path", "client error (UserAbsoluteUriRequired)"),
         (
             "http://127.0.0.1:99999/",
-            "the port of http://127.0.0.1:99999/ is not valid",
+            "the port is not a number up to 65535",
         ),
     ] {
         let (status, lines) = run(&[url]);

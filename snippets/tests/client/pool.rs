@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::fs;
 use std::io;
-use std::iter;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -685,22 +684,6 @@ async fn a_connection_stays_at_the_address_where_it_was_opened() {
     assert_eq!(get(&client, url).await.as_deref(), Ok("a"), "the name has changed");
     let client = builder().build(connector);
     assert_eq!(get(&client, url).await.as_deref(), Ok("b"), "a new client");
-}
-
-#[tokio::test]
-async fn a_port_that_is_none_counts_as_no_port() {
-    let port = prose().number("http://a.test:{}/ parses, but that is no port");
-    let url = format!("http://a.test:{port}/");
-    assert_eq!(url.parse::<Uri>().unwrap().port_u16(), None);
-    // The connector fills in 80 where the resolver leaves the port open.
-    let address = named("a").await;
-    let resolver = tower::service_fn(move |_: Name| {
-        std::future::ready(Ok::<_, Infallible>(iter::once(address)))
-    });
-    let client = builder().build(HttpConnector::new_with_resolver(resolver));
-    assert_eq!(get(&client, &url).await.as_deref(), Ok("a"));
-    let error = get(&client, "http://a.test:1/").await.unwrap_err();
-    assert!(error.starts_with("client error (Connect)"), "another port: {error}");
 }
 
 /// A server that answers with its name.

@@ -120,6 +120,23 @@ async fn a_request_takes_the_connection_that_another_one_returns() {
 }
 
 #[tokio::test]
+async fn without_an_executor_the_connect_that_loses_is_cancelled() {
+    prose().says("Without an executor its connect is cancelled.");
+    let network = Network::new(false);
+    let mut bare = cache::builder().build(network.clone());
+    let url = url("http://a.test/");
+    let first = bare.ready().await.unwrap().call(url.clone()).await.unwrap();
+    network.hold_connects();
+    let second = tokio::spawn(bare.ready().await.unwrap().call(url));
+    network.asked(2).await;
+    drop(first);
+    timeout(LIMIT, second).await.unwrap().unwrap().unwrap();
+    network.allow_connects(1);
+    sleep(Duration::from_millis(50)).await;
+    assert_eq!(network.opened(), 1, "nobody waits for the second connect");
+}
+
+#[tokio::test]
 async fn the_key_is_scheme_and_authority() {
     let network = Network::new(false);
     let pools = Pools::new(network.clone());
@@ -254,6 +271,7 @@ async fn idle_connections_that_the_server_closes_are_replaced_without_an_error()
 
 #[tokio::test]
 async fn a_server_that_closes_each_connection_gets_a_bounded_number() {
+    assert_eq!(prose().number("takes another one, {} in all"), TRIES as u64);
     let (pools, opened) = scripted(|stream| async move { drop(stream) });
     let error = get(&pools, url("http://a.test/")).await.unwrap_err();
     let count = opened.load(SeqCst);

@@ -963,7 +963,7 @@ fn it_sends_a_get_again_over_a_new_connection() {
 fn it_rejects_a_port_that_is_too_large() {
     let (status, lines) =
         Program::client("retries", &["http://127.0.0.1:99999/"]).wait();
-    assert_eq!(lines, ["the port of http://127.0.0.1:99999/ is not valid"]);
+    assert_eq!(lines, ["the port is not a number up to 65535"]);
     assert_eq!(status.code(), Some(1));
 }
 
