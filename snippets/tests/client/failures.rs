@@ -177,7 +177,7 @@ fn gives_up(
     after: u64,
 ) {
     let (result, took) = result;
-    let error = result.expect_err("the limit ends it");
+    let error = result.expect_err(&format!("it should fail: {text}"));
     assert_eq!(chain(&*error), text);
     let after = seconds(after);
     assert!(

@@ -356,8 +356,9 @@ fn a_host_header_of_the_caller_is_for_the_first_origin_alone() {
             let line = seen.head.lines().find_map(|line| line.strip_prefix("host: "));
             line.unwrap().to_owned()
         };
-        assert_eq!(host_of(&seen[0]), "caller.test");
-        assert_eq!(host_of(seen.last().unwrap()), host);
+        let [first, last] = [&seen[0], seen.last().unwrap()].map(host_of);
+        assert_eq!(first, "caller.test", "the first request has the caller's host");
+        assert_eq!(last, host, "the host of the last request:\n{}", seen.last().unwrap().head);
     }
 }
 

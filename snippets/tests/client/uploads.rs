@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
+use std::thread;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -202,6 +203,24 @@ fn a_refusal_instead_of_100_costs_no_byte_of_the_body() {
     let mut conn = server.accept();
     conn.head().unwrap();
     conn.send(TOO_LARGE);
+    let printed =
+        format!("0 of {} bytes\n413 Payload Too Large: too large", bytes.len());
+    assert_eq!(end(client), (1, printed));
+    assert_eq!(conn.rest().unwrap(), "", "no byte of the body");
+}
+
+#[test]
+fn nor_does_a_refusal_whose_body_takes_longer_than_the_wait() {
+    let server = Server::start();
+    let (file, bytes) = file(above());
+    let client = client(&server.url("/"), "put", &file);
+    let mut conn = server.accept();
+    conn.head().unwrap();
+    let (head, body) = TOO_LARGE.split_at(TOO_LARGE.len() - 5);
+    conn.send(head);
+    // Without the refusal, the upload would begin now.
+    thread::sleep(CONSENT + Duration::from_millis(300));
+    conn.send(body);
     let printed =
         format!("0 of {} bytes\n413 Payload Too Large: too large", bytes.len());
     assert_eq!(end(client), (1, printed));
