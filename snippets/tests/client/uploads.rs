@@ -221,9 +221,12 @@ fn nor_does_a_refusal_whose_body_takes_longer_than_the_wait() {
     // Without the refusal, the upload would begin now.
     thread::sleep(CONSENT + Duration::from_millis(300));
     conn.send(body);
-    let printed =
-        format!("0 of {} bytes\n413 Payload Too Large: too large", bytes.len());
-    assert_eq!(end(client), (1, printed));
+    let (status, printed) = end(client);
+    // A line each second, and one at the end.
+    let (progress, error) = printed.rsplit_once('\n').unwrap();
+    assert_eq!((status, error), (1, "413 Payload Too Large: too large"));
+    let nothing = format!("0 of {} bytes", bytes.len());
+    assert!(progress.lines().all(|line| line == nothing), "{progress}");
     assert_eq!(conn.rest().unwrap(), "", "no byte of the body");
 }
 
