@@ -1,7 +1,7 @@
 //! The index of the names of hyper 0.14: `src/upgrading/names.md` has each public name once, and no
 //! others. hyper 0.14 is frozen, so its names are a list, `snippets/upgrading/names.txt`: what a
-//! program can name with the features `full` and `backports`. The names of the other columns are
-//! links, which are checked with all links of the site.
+//! program can name with the features `full` and `backports`, each a name in its sources. The
+//! names of the other columns are links, which are checked with all links of the site.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,6 +18,23 @@ fn the_index_has_each_name_of_hyper_0_14_once() {
     let page = fs::read_to_string(root().join(PAGE)).unwrap();
     let defects = defects(&list, &page);
     assert!(defects.is_empty(), "\n{}", defects.join("\n"));
+}
+
+#[test]
+fn each_name_of_the_list_is_one_of_hyper_0_14() {
+    // Those of what it re-exports, too.
+    let crates = [("hyper", "0.14"), ("http", "0.2"), ("http-body", "0.4"), ("bytes", "1")];
+    let names: BTreeSet<String> = crates
+        .into_iter()
+        .flat_map(|(name, version)| sources::locked(root(), name, version).names())
+        .collect();
+    let list = fs::read_to_string(root().join(LIST)).unwrap();
+    for (line, path) in (1..).zip(list.lines()) {
+        let (_, name) = path.rsplit_once("::").unwrap_or(("", path));
+        // `impl From<Bytes>` is a row of its own.
+        let name = name.trim_start_matches("impl ").split('<').next().unwrap_or(name);
+        assert!(names.contains(name), "{LIST}:{line}: hyper 0.14 has no {name}");
+    }
 }
 
 /// What is wrong with the page, as lines `page: what: how to fix it`.
