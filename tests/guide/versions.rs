@@ -49,7 +49,9 @@ fn with_locked_versions(file: &str, text: &str) -> String {
 
 #[test]
 fn versions_are_the_locked_ones() {
+    // The list of releases has a test of its own.
     let pages = the_book().pages.iter().map(|page| page.path.clone());
+    let pages = pages.filter(|path| path != "src/reference/versions.md");
     for file in pages.chain(["README.md".to_owned(), "CONTRIBUTING.md".to_owned()]) {
         let path = root().join(&file);
         let text = with_locked_versions(&file, &fs::read_to_string(&path).unwrap());

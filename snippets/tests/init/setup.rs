@@ -27,12 +27,9 @@ use harness::{Program, page, root};
 /// hyper-util's `tokio` turns on.
 #[test]
 fn the_slimmest_features_serve_a_request() {
-    // Two runs of the tests at once must not write the manifests at once.
-    fs::create_dir_all(target()).unwrap();
-    let lock = fs::File::create(target().join("lock")).unwrap();
-    lock.lock().unwrap();
+    let _lock = lock();
     let manifest = manifest();
-    let build = cargo("whole", &manifest, "build");
+    let build = cargo("whole", &manifest, None, "build");
     assert!(build.status.success(), "{}", String::from_utf8_lossy(&build.stderr));
     let program = Program::listen(Command::new(target().join("debug/minimal")));
     let mut connection = program.connect();
@@ -47,7 +44,7 @@ fn the_slimmest_features_serve_a_request() {
             let mut fewer = manifest.clone();
             let features = &mut fewer["dependencies"][name]["features"];
             features.as_array_mut().unwrap().remove(index);
-            let check = cargo(&format!("{name}-{feature}"), &fewer, "check");
+            let check = cargo(&format!("{name}-{feature}"), &fewer, None, "check");
             let printed = String::from_utf8_lossy(&check.stderr).into_owned();
             let error = printed.lines().find_map(|line| {
                 let (code, text) = line.split_once(": ")?;
@@ -138,18 +135,35 @@ fn manifest() -> Table {
     manifest
 }
 
-/// Runs cargo with this manifest in a folder of its own, with the versions of Cargo.lock.
-fn cargo(name: &str, manifest: &Table, command: &str) -> Output {
+/// Runs cargo with this manifest in a folder of its own, with the versions of Cargo.lock. The program, if
+/// there is one, goes to main.rs.
+pub fn cargo(
+    name: &str,
+    manifest: &Table,
+    program: Option<&str>,
+    command: &str,
+) -> Output {
     let folder = target().join("manifests").join(name);
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("Cargo.toml"), manifest.to_string()).unwrap();
     fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+    if let Some(program) = program {
+        fs::write(folder.join("main.rs"), program).unwrap();
+    }
     Command::new(env::var_os("CARGO").unwrap())
-        .args([command, "--quiet", "--offline", "--target-dir"])
-        .arg(target())
+        .args([command, "--quiet", "--offline"])
+        .env("CARGO_TARGET_DIR", target())
         .current_dir(folder)
         .output()
         .unwrap()
+}
+
+/// Two runs of the tests at once must not write the manifests at once.
+pub fn lock() -> fs::File {
+    fs::create_dir_all(target()).unwrap();
+    let lock = fs::File::create(target().join("lock")).unwrap();
+    lock.lock().unwrap();
+    lock
 }
 
 /// Where all this is built: apart from the programs, so that neither waits for the other.

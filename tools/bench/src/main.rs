@@ -7,7 +7,7 @@
 //!
 //!     cargo run --release --manifest-path tools/bench/Cargo.toml -- [--runs N] [--storm] [NAME...]
 //!
-//! A first argument `clients`, `files`, `proxy`, `sockets`, `tls` or `websocket` measures something else, see the
+//! A first argument `clients`, `features`, `files`, `proxy`, `sockets`, `tls` or `websocket` measures something else, see the
 //! module of that name:
 //!
 //!     cargo run --release --manifest-path tools/bench/Cargo.toml -- files [--runs N]
@@ -17,6 +17,7 @@
 
 mod client;
 mod clients;
+mod features;
 mod files;
 mod plot;
 mod proxy;
@@ -115,6 +116,7 @@ fn main() {
             "--storm" => load = STORM,
             "--write" => write = true,
             "clients" => other = Some(clients::measure),
+            "features" => other = Some(features::measure),
             "files" => other = Some(files::measure),
             "proxy" => other = Some(proxy::measure),
             "sockets" => other = Some(sockets::measure),

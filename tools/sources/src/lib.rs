@@ -153,7 +153,7 @@ impl Crate {
     }
 
     /// The last part of each name: of modules, types, traits, functions, methods, variants,
-    /// constants, of what is re-exported, and of the traits that are implemented.
+    /// constants, of what is re-exported, and of the traits that are implemented and their types.
     pub fn names(&self) -> BTreeSet<String> {
         struct Names(BTreeSet<String>);
         impl<'ast> Visit<'ast> for Names {
@@ -192,6 +192,7 @@ impl Crate {
                         if let Some((path, _)) = &item.trait_ {
                             self.visit_path(path);
                         }
+                        self.visit_type(&item.self_ty);
                         for item in &item.items {
                             if let ImplItem::Fn(item) = item {
                                 self.visit_ident(&item.sig.ident);

@@ -1,0 +1,159 @@
+//! What src/reference/versions.md promises: it has each release up to the locked one, with names that exist, and it
+//! agrees with each "since" of the other pages (snippets/since.toml).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use harness::{root, the_book};
+use sources::releases;
+use toml::Table;
+
+const PAGE: &str = "src/reference/versions.md";
+const CRATES: [(&str, &str); 3] =
+    [("hyper", "1"), ("hyper-util", "0.1"), ("http-body-util", "0.1")];
+
+/// What the page says of each release of a crate, in its order: the line, the release, the text.
+fn rows(of: &str) -> Vec<(usize, String, String)> {
+    let page = fs::read_to_string(root().join(PAGE)).unwrap();
+    let lines = (1..).zip(page.lines());
+    let heading = format!("## {of}");
+    let below = lines.skip_while(|(_, text)| *text != heading).skip(1);
+    let section = below.take_while(|(_, text)| !text.starts_with("## "));
+    let rows = section.filter_map(|(line, text)| {
+        let (release, what) = text.strip_prefix(&format!("| {of} "))?.split_once(" | ")?;
+        let numbered = release.starts_with(|c: char| c.is_ascii_digit());
+        let what = what.trim_end_matches('|').trim().to_owned();
+        numbered.then(|| (line, release.to_owned(), what))
+    });
+    rows.collect()
+}
+
+#[test]
+fn each_release_up_to_the_locked_one_has_its_row() {
+    let mut defects = Vec::new();
+    for (name, version) in CRATES {
+        let locked = sources::locked(root(), name, version).version;
+        let major = |release: &sources::Release| {
+            release.version.major == locked.major && release.version.pre.is_empty()
+        };
+        let expected: Vec<String> = releases(name)
+            .iter()
+            .rev()
+            .filter(|it| major(it) && !it.yanked && it.version <= locked)
+            .map(|it| it.version.to_string())
+            .filter(|it| it != "0.0.0")
+            .collect();
+        assert!(expected.len() > 5, "{name}: {expected:?}");
+        let rows = rows(name);
+        for release in &expected {
+            if !rows.iter().any(|(_, written, _)| written == release) {
+                defects.push(format!("{PAGE}: {name} {release} is missing: read its changelog, and add a row below `## {name}` with what a reader can use"));
+            }
+        }
+        for (line, release, what) in &rows {
+            if !expected.contains(release) {
+                defects.push(format!("{PAGE}:{line}: there is no {name} {release} up to {locked}, which is locked: remove the row"));
+            }
+            if what.is_empty() {
+                defects.push(format!("{PAGE}:{line}: {name} {release}: say what it brought, or put a dash"));
+            }
+        }
+        let written: Vec<_> =
+            rows.into_iter().map(|(_, release, _)| release).collect();
+        if defects.is_empty() && written != expected {
+            defects.push(format!("{PAGE}: {name}: the newest release is first, and each has one row: {expected:?}"));
+        }
+    }
+    assert!(defects.is_empty(), "\n{}", defects.join("\n"));
+}
+
+/// A name in a code span is one of the crate's, or of what it re-exports.
+#[test]
+fn the_names_exist() {
+    let mut defects = Vec::new();
+    for (name, version) in CRATES {
+        let mut names = sources::locked(root(), name, version).names();
+        for (other, version) in [("http", "1"), ("http-body", "1")] {
+            names.extend(sources::locked(root(), other, version).names());
+        }
+        let mut seen = 0;
+        for (line, release, what) in rows(name) {
+            for code in what.split('`').skip(1).step_by(2) {
+                let is_name =
+                    |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+                // `connection: close` and `content-length` are HTTP's.
+                if !code.chars().all(is_name) {
+                    continue;
+                }
+                seen += 1;
+                for part in code.split("::") {
+                    if !names.contains(part) {
+                        defects.push(format!("{PAGE}:{line}: {name} {release}: there is no `{part}` in its sources: correct the name"));
+                    }
+                }
+            }
+        }
+        assert!(seen > 0, "{PAGE}: names of {name}");
+    }
+    assert!(defects.is_empty(), "\n{}", defects.join("\n"));
+}
+
+/// Where a page says "since hyper 1.6", the row of 1.6.0 leads to that page.
+#[test]
+fn what_pages_say_of_since_is_here() {
+    let list = fs::read_to_string(root().join("snippets/since.toml")).unwrap();
+    let list: Table = list.parse().unwrap();
+    let rows: BTreeMap<String, (usize, String)> = CRATES
+        .into_iter()
+        .flat_map(|(name, _)| {
+            let rows = rows(name).into_iter();
+            rows.map(move |(line, release, what)| {
+                (format!("{name} {release}"), (line, what))
+            })
+        })
+        .collect();
+    let mut defects = BTreeSet::new();
+    for (release, sentences) in &list {
+        let full = if release.matches('.').count() == 1 {
+            format!("{release}.0")
+        } else {
+            release.clone()
+        };
+        let Some((line, what)) = rows.get(&full) else {
+            // A release of Rust or tokio is not this page's.
+            continue;
+        };
+        for sentence in sentences.as_array().unwrap() {
+            let sentence = sentence.as_str().unwrap().replace("{}", release);
+            let mut said = false;
+            for page in &the_book().pages {
+                if page.path == PAGE
+                    || book::Prose::of(page).find(&sentence).is_none()
+                {
+                    continue;
+                }
+                said = true;
+                let link = link(Path::new(&page.path));
+                if !what.contains(&link) {
+                    defects.insert(format!("{PAGE}:{line}: {} says \"{sentence}\": the row should link to {link}", page.path));
+                }
+            }
+            assert!(said, "no page says {sentence:?}");
+        }
+    }
+    assert!(
+        defects.is_empty(),
+        "\n{}",
+        defects.into_iter().collect::<Vec<_>>().join("\n")
+    );
+}
+
+/// From this page to another one.
+fn link(page: &Path) -> String {
+    let path = page.strip_prefix("src").unwrap().to_str().unwrap();
+    match path.strip_prefix("reference/") {
+        Some(neighbour) => neighbour.to_owned(),
+        None => format!("../{path}"),
+    }
+}
