@@ -216,8 +216,21 @@ fn name(page: &str) -> String {
     page.replace(|c: char| !c.is_ascii_alphanumeric(), "_").to_lowercase()
 }
 
-/// The programs of the book: the `[[bin]]`s of each manifest below snippets/, name and path
-/// (`snippets/server/echo.rs`), and the manifest.
+/// Whether a program has a `fn main`. One without has `#[test]` functions, and the main of libtest.
+pub fn has_main(program: &str) -> bool {
+    static MAIN: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\bfn main\s*\(").unwrap());
+    MAIN.is_match(program)
+}
+
+/// Whether a program holds tests.
+fn has_tests(program: &str) -> bool {
+    static TEST: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"#\[(\w+::)?test\b").unwrap());
+    TEST.is_match(program)
+}
+
+/// The programs of the book: the `[[bin]]`s and `[[test]]`s of each manifest below snippets/.
 pub fn bins(root: &Path) -> Result<Vec<Bin>, Defect> {
     let mut all = Vec::new();
     for manifest in files(root, "snippets", "toml") {
@@ -245,14 +258,22 @@ pub fn bins(root: &Path) -> Result<Vec<Bin>, Defect> {
             line: 1,
             message: format!("cannot be read: {error}"),
         })?;
-        let bins = table.get("bin").and_then(toml::Value::as_array);
-        for bin in bins.into_iter().flatten() {
-            let text = |key| bin.get(key).and_then(toml::Value::as_str);
-            let (Some(name), Some(path)) = (text("name"), text("path")) else {
-                let message = format!("a [[bin]] without name and path: {bin}");
-                return Err(Defect { file: manifest, line: 1, message });
-            };
-            all.push(Bin { name: name.to_owned(), path: resolve(&manifest, path) });
+        for kind in ["bin", "test"] {
+            let targets = table.get(kind).and_then(toml::Value::as_array);
+            for target in targets.into_iter().flatten() {
+                let text = |key| target.get(key).and_then(toml::Value::as_str);
+                let (Some(name), Some(path)) = (text("name"), text("path")) else {
+                    let message =
+                        format!("a [[{kind}]] without name and path: {target}");
+                    return Err(Defect { file: manifest, line: 1, message });
+                };
+                all.push(Bin {
+                    name: name.to_owned(),
+                    path: resolve(&manifest, path),
+                    runs: kind == "bin",
+                    tested: target.get("test") != Some(&toml::Value::Boolean(false)),
+                });
+            }
         }
     }
     Ok(all)
@@ -270,8 +291,12 @@ pub fn locked(root: &Path) -> BTreeMap<String, String> {
 /// A program of the book.
 pub struct Bin {
     pub name: String,
-    /// The path from the root of the repository.
+    /// The path from the root of the repository, `snippets/server/echo.rs`.
     pub path: String,
+    /// Whether it is a `[[bin]]`, which a page can start, and not a `[[test]]`.
+    pub runs: bool,
+    /// Whether `cargo test` runs the tests in it.
+    pub tested: bool,
 }
 
 #[derive(Default)]
@@ -468,7 +493,7 @@ impl Defects {
         if block.program.contains("\"####") {
             self.add(&block.page, block.line, "the block holds `\"####`, which ends the string that skeptic puts it in: use fewer `#`");
         }
-        if !Regex::new(r"\bfn main\s*\(").unwrap().is_match(&block.program) {
+        if !has_main(&block.program) && !has_tests(&block.program) {
             self.add(&block.page, block.line, "the block has no `fn main`: add a hidden line `# fn main() {}`, or hidden lines around it that make it run");
         }
     }
@@ -492,8 +517,12 @@ impl Defects {
             if apart.iter().any(|folder| file.starts_with(folder)) {
                 continue;
             }
-            if !bins.iter().any(|bin| bin.path == file) {
-                self.add(&file, 1, "this program is not compiled: add a `[[bin]]` with its path to snippets/Cargo.toml or, if it needs more crates, to a manifest in snippets/packages/");
+            let source = fs::read_to_string(root.join(&file)).unwrap_or_default();
+            match bins.iter().find(|bin| bin.path == file) {
+                None if has_main(&source) => self.add(&file, 1, "this program is not compiled: add a `[[bin]]` with its path to snippets/Cargo.toml or, if it needs more crates, to a manifest in snippets/packages/"),
+                None => self.add(&file, 1, "this file is not compiled, and has no `fn main`: if it holds tests, add a `[[test]]` with its path to a manifest in snippets/packages/"),
+                Some(bin) if !bin.tested && has_tests(&source) => self.add(&file, 1, "nobody runs the tests in this file: its manifest says `test = false`, remove that"),
+                Some(_) => {}
             }
             if !shown(pages, &file) {
                 self.add(&file, 1, "no page shows this program: include it in a page by {{#rustdoc_include}}, or remove it");
@@ -518,7 +547,7 @@ impl Defects {
             for step in page.consoles().iter().flat_map(|console| &console.steps) {
                 if let Action::Start { bin, .. } | Action::Run { bin, .. } =
                     &step.action
-                    && !bins.iter().any(|known| known.name == *bin)
+                    && !bins.iter().any(|known| known.runs && known.name == *bin)
                 {
                     self.add(&page.path, step.line - 1, format!("no package below snippets/ has a bin `{bin}`: correct the name, or add the `[[bin]]`"));
                 }

@@ -148,4 +148,18 @@ fn what_is_no_defect() {
     let shown = "\n```text\n{{#include ../../snippets/mistakes/server/mistake.stderr}}\n```\n";
     let shown = format!("{PAGE}{shown}");
     read(book(&[&mistake[..], &[("src/server/page.md", &shown)]].concat()).path());
+    // A test of a package: libtest is its main.
+    let test = [
+        (
+            "snippets/packages/page/Cargo.toml",
+            "[[test]]\nname = \"process\"\npath = \"../../server/process.rs\"\n",
+        ),
+        (
+            "snippets/server/process.rs",
+            "// ANCHOR: test\n#[tokio::test]\nasync fn it_works() {}\n// ANCHOR_END: test\n",
+        ),
+    ];
+    let shown = "\n```rust,no_run\n{{#rustdoc_include ../../snippets/server/process.rs:test}}\n```\n";
+    let shown = format!("{PAGE}{shown}");
+    read(book(&[&test[..], &[("src/server/page.md", &shown)]].concat()).path());
 }

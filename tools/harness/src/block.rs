@@ -16,6 +16,7 @@ use std::sync::{Condvar, LazyLock, Mutex};
 use std::time::Duration;
 use std::{env, io, panic, thread};
 
+use book::has_main;
 use wait_timeout::ChildExt;
 
 use crate::{cargo, root, the_book};
@@ -38,7 +39,7 @@ fn test(program: &str, run: bool) {
     let test =
         thread::current().name().unwrap().rsplit("::").next().unwrap().to_owned();
     let _slot = Slot::wait();
-    let result = compile(&test, program, run).and_then(|binary| match run {
+    let result = compile(&test, program, run, false).and_then(|binary| match run {
         true => execute(&binary),
         false => Ok(()),
     });
@@ -54,21 +55,41 @@ fn test(program: &str, run: bool) {
 ///
 /// If the program does not compile.
 pub fn variant(name: &str, program: &str) -> PathBuf {
+    made(name, program, false)
+}
+
+/// Like `variant`, and gives the binary that runs the tests in the program.
+///
+/// # Panics
+///
+/// If the program does not compile.
+pub fn tests_of_variant(name: &str, program: &str) -> PathBuf {
+    made(name, program, true)
+}
+
+fn made(name: &str, program: &str, tests: bool) -> PathBuf {
     fs::create_dir_all(root().join("target/tmp/blocks")).unwrap();
     // Tests that want the same variant, in this process or another, wait for each other.
     let lock = root().join("target/tmp/blocks").join(format!("{name}.lock"));
     let lock = fs::File::create(lock).unwrap();
     lock.lock().unwrap();
     let _slot = Slot::wait();
-    compile(name, program, true).unwrap_or_else(|(why, output)| {
+    compile(name, program, true, tests).unwrap_or_else(|(why, output)| {
         panic!("the variant {name} {why}\n\n{output}")
     })
 }
 
 type Failure = (String, String);
 
-/// Compiles the program if it is not there yet: to a binary, or to metadata if it is not to run.
-fn compile(test: &str, program: &str, run: bool) -> Result<PathBuf, Failure> {
+/// Compiles the program if it is not there yet: to a binary, or to metadata if it is not to run. A
+/// program without a `main` has tests.
+fn compile(
+    test: &str,
+    program: &str,
+    run: bool,
+    tests: bool,
+) -> Result<PathBuf, Failure> {
+    let tests = tests || !has_main(program);
     let folder = root().join("target/tmp/blocks").join(test);
     let libraries: Vec<_> = cargo::libraries()
         .iter()
@@ -76,6 +97,9 @@ fn compile(test: &str, program: &str, run: bool) -> Result<PathBuf, Failure> {
         .collect();
     let mut hasher = DefaultHasher::new();
     (program, run).hash(&mut hasher);
+    if tests {
+        "tests".hash(&mut hasher);
+    }
     for (_, file) in &libraries {
         (file, fs::metadata(file).and_then(|data| data.modified()).ok())
             .hash(&mut hasher);
@@ -96,6 +120,13 @@ fn compile(test: &str, program: &str, run: bool) -> Result<PathBuf, Failure> {
         "-Cdebuginfo=0",
     ]);
     rustc.arg(if run { "--emit=link" } else { "--emit=metadata" });
+    if tests {
+        rustc.arg("--test");
+        // As cargo does for tests that start a program.
+        for (name, program) in cargo::programs() {
+            rustc.env(format!("CARGO_BIN_EXE_{name}"), program);
+        }
+    }
     for (name, file) in libraries {
         rustc
             .arg("-L")

@@ -29,6 +29,11 @@ pub fn program(name: &str) -> PathBuf {
     program.unwrap_or_else(|| panic!("no package has a bin `{name}`")).clone()
 }
 
+/// The programs, by name.
+pub fn programs() -> &'static BTreeMap<String, PathBuf> {
+    &BUILT.programs
+}
+
 /// The libraries that a block may use, by the name that the root package gives them: its
 /// dependencies, each in the build that the tests are linked with.
 pub fn libraries() -> &'static BTreeMap<String, PathBuf> {

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
-use book::{Block, Book, Page};
+use book::{Block, Book, Page, has_main};
 
 const SETUP: &str = "src/init/setup.md";
 
@@ -27,7 +27,10 @@ fn main() -> ExitCode {
         let mut seen = BTreeSet::new();
         // From below: the whole program stands below its parts.
         for block in page.blocks.iter().rev() {
-            let whole = block.is_rust() && block.origin != page.path;
+            // A `[[test]]` asks for the program by its name, which is another one here.
+            let whole = block.is_rust()
+                && block.origin != page.path
+                && has_main(&block.program);
             if whole
                 && !block.origin.contains("/before/")
                 && seen.insert(&block.origin)
@@ -57,6 +60,12 @@ fn main() -> ExitCode {
         let cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()))
             .args(["check", "--offline", "--quiet", "--keep-going", "--target-dir"])
             .arg(root.join("target/follow-along/target"))
+            // The tests in the programs, too.
+            .args(
+                dependencies
+                    .contains("[dev-dependencies]")
+                    .then_some("--all-targets"),
+            )
             .current_dir(&project)
             .output()
             .expect("cargo can be started");
