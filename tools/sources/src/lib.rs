@@ -17,7 +17,10 @@ use cargo_metadata::semver::{Version, VersionReq};
 use proc_macro2::{TokenStream, TokenTree};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Attribute, Expr, ImplItem, Item, ItemImpl, Lit, Meta, Type, Visibility};
+use syn::{
+    Attribute, Expr, ImplItem, Item, ItemImpl, Lit, Meta, ReceiverKind, ReturnType,
+    Type, Visibility,
+};
 
 pub use releases::{Release, releases};
 pub use texts::{Kind, Text};
@@ -68,6 +71,8 @@ pub struct Method {
     /// The features that its `cfg` names.
     pub features: BTreeSet<String>,
     pub deprecated: bool,
+    /// Whether it sets something: it takes `self` and returns it, or `&mut self` and returns nothing.
+    pub is_option: bool,
 }
 
 impl Crate {
@@ -129,7 +134,7 @@ impl Crate {
                     if let ImplItem::Fn(function) = item
                         && matches!(function.vis, Visibility::Public(_))
                     {
-                        self.1.push(method(function));
+                        self.1.push(method(function, self.0));
                     }
                 }
             }
@@ -230,7 +235,7 @@ impl Crate {
     }
 }
 
-fn method(function: &syn::ImplItemFn) -> Method {
+fn method(function: &syn::ImplItemFn, of: &str) -> Method {
     let mut docs = String::new();
     let mut features = BTreeSet::new();
     for attribute in &function.attrs {
@@ -263,6 +268,19 @@ fn method(function: &syn::ImplItemFn) -> Method {
         docs,
         parameters: parameters.collect(),
         features,
+        is_option: match (&function.sig.output, function.sig.receiver()) {
+            (ReturnType::Default, Some(this)) => {
+                matches!(this.kind, ReceiverKind::Reference(.., Some(_)))
+            }
+            (ReturnType::Type(_, ty), Some(_)) => {
+                let ty = match &**ty {
+                    Type::Reference(reference) => &reference.elem,
+                    ty => ty,
+                };
+                name_of(ty).is_some_and(|name| name == "Self" || name == of)
+            }
+            _ => false,
+        },
         deprecated: function.attrs.iter().any(|it| it.path().is_ident("deprecated")),
     }
 }
