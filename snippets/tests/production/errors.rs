@@ -1,0 +1,1 @@
+//! What src/production/errors.md promises.
