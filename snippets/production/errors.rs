@@ -55,13 +55,16 @@ pub fn severity(error: &(dyn Error + 'static)) -> Severity {
     chain(error).find_map(known).unwrap_or(Severity::Warn)
 }
 
+// ANCHOR_END: severity
+
+// ANCHOR: chain
 /// An error and its causes.
 fn chain<'e>(
     error: &'e (dyn Error + 'static),
 ) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     iter::successors(Some(error), |&error| error.source())
 }
-// ANCHOR_END: severity
+// ANCHOR_END: chain
 
 // ANCHOR: known
 fn known(error: &(dyn Error + 'static)) -> Option<Severity> {
@@ -132,13 +135,13 @@ fn of_h2(error: &h2::Error) -> Option<Severity> {
 }
 // ANCHOR_END: of_h2
 
-// ANCHOR: log
 #[derive(Default)]
 pub struct Log {
     pub counted: AtomicU64,
     requests: AtomicU64,
 }
 
+// ANCHOR: log
 impl Log {
     pub fn add(
         &self,
@@ -146,30 +149,36 @@ impl Log {
         place: impl Display,
         error: &(dyn Error + 'static),
     ) {
-        let name = match severity {
+        let line = match severity {
             Severity::Count => {
                 self.counted.fetch_add(1, Relaxed);
                 return;
             }
-            Severity::Warn => "warn",
-            Severity::Bug => "bug",
+            Severity::Warn => format!("warn: {place}: {}", report(error)),
+            Severity::Bug => format!("bug: {place}: {}", report(error)),
         };
-        // A part of it may come from a client: one line, and not a long one.
-        let line = format!("{name}: {place}: {}", report(error));
-        let line = line.replace(char::is_control, " ");
-        writeln!(io::stderr(), "{line:.500}").ok();
+        writeln!(io::stderr(), "{}", one_line(&line)).ok();
     }
 }
 // ANCHOR_END: log
 
+// ANCHOR: one_line
+/// A part of a text may come from a client: it must not break the line, or be endless.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
+}
+// ANCHOR_END: one_line
+
+// ANCHOR: report
 /// An error with its causes: hyper's errors do not print theirs.
 pub fn report(error: &(dyn Error + 'static)) -> String {
     let texts: Vec<_> = chain(error).map(ToString::to_string).collect();
     texts.join(": ")
 }
+// ANCHOR_END: report
 
 // ANCHOR: failure
-/// Why a request failed: what the client is told, and what the log is.
+/// Why a request failed: for the client, its status; for the log, the rest.
 #[derive(Debug)]
 pub struct Failure {
     status: StatusCode,
@@ -185,7 +194,10 @@ impl<E: Error + Send + Sync + 'static> From<E> for Failure {
     }
 }
 
+// ANCHOR_END: failure
+
 impl Failure {
+    // ANCHOR: of_client
     /// The client did not send its body as it should.
     fn of_client(error: BoxError) -> Self {
         let status = if error.is::<Elapsed>() {
@@ -197,20 +209,19 @@ impl Failure {
         };
         Failure { status, severity: severity(&*error), error }
     }
+    // ANCHOR_END: of_client
 }
-// ANCHOR_END: failure
 
-// ANCHOR: respond
 async fn respond(
     request: Request<Incoming>,
     log: Arc<Log>,
 ) -> Result<Response<BoxBody<Bytes, Logged>>, Infallible> {
+    // ANCHOR: respond
     let id = log.requests.fetch_add(1, Relaxed) + 1;
     let (method, path) = (request.method(), request.uri().path());
     let place = format!("request {id} ({method} {path})");
 
-    // In a task of its own: a panic ends no more than that. It is aborted when hyper drops
-    // this future.
+    // A panic ends this task alone. It is aborted when hyper drops the request.
     let mut task = JoinSet::from_iter([handle(request, log.clone())]);
     let result = match task.join_next().await {
         Some(Ok(result)) => result,
@@ -224,8 +235,10 @@ async fn respond(
     let name = HeaderName::from_static("x-request-id");
     response.headers_mut().insert(name, HeaderValue::from(id));
     Ok(response.map(|body| logged(body, log, place)))
+    // ANCHOR_END: respond
 }
 
+// ANCHOR: tell
 /// The response to a request that failed, without the reason.
 fn tell(status: StatusCode, id: u64) -> Response<Body> {
     let mut response = text(format!("{status} (request {id})\n"));
@@ -236,9 +249,8 @@ fn tell(status: StatusCode, id: u64) -> Response<Body> {
     }
     response
 }
-// ANCHOR_END: respond
+// ANCHOR_END: tell
 
-// ANCHOR: logged
 /// The error of a body that is in the log already.
 #[derive(Debug)]
 pub struct Logged;
@@ -251,6 +263,7 @@ impl Display for Logged {
     }
 }
 
+// ANCHOR: logged
 /// Logs the error of a body. Over HTTP/2 nobody else does.
 fn logged(body: Body, log: Arc<Log>, place: String) -> BoxBody<Bytes, Logged> {
     body.map_err(move |error| {
