@@ -164,7 +164,7 @@ impl Log {
 
 // ANCHOR: one_line
 /// A part of a text may come from a client: it must not break the line, or be endless.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
 }
 // ANCHOR_END: one_line
