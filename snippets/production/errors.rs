@@ -162,20 +162,16 @@ impl Log {
 }
 // ANCHOR_END: log
 
-// ANCHOR: one_line
 /// A part of a text may come from a client: it must not break the line, or be endless.
 pub fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
 }
-// ANCHOR_END: one_line
 
-// ANCHOR: report
 /// An error with its causes: hyper's errors do not print theirs.
 pub fn report(error: &(dyn Error + 'static)) -> String {
     let texts: Vec<_> = chain(error).map(ToString::to_string).collect();
     texts.join(": ")
 }
-// ANCHOR_END: report
 
 // ANCHOR: failure
 /// Why a request failed: for the client, its status; for the log, the rest.
@@ -238,7 +234,6 @@ async fn respond(
     // ANCHOR_END: respond
 }
 
-// ANCHOR: tell
 /// The response to a request that failed, without the reason.
 fn tell(status: StatusCode, id: u64) -> Response<Body> {
     let mut response = text(format!("{status} (request {id})\n"));
@@ -249,7 +244,6 @@ fn tell(status: StatusCode, id: u64) -> Response<Body> {
     }
     response
 }
-// ANCHOR_END: tell
 
 /// The error of a body that is in the log already.
 #[derive(Debug)]
@@ -280,7 +274,6 @@ fn text(text: impl Into<Bytes>) -> Response<Body> {
     Response::new(Full::new(text.into()).map_err(BoxError::from).boxed())
 }
 
-// ANCHOR: handle
 async fn handle(
     request: Request<Incoming>,
     log: Arc<Log>,
@@ -315,7 +308,6 @@ async fn read(body: Incoming) -> Result<Bytes, BoxError> {
     let body = Limited::new(body, MAX_BODY);
     Ok(timeout(BODY, body.collect()).await??.to_bytes())
 }
-// ANCHOR_END: handle
 
 /// A body that fails after its first piece.
 fn half_a_report() -> Body {
@@ -328,7 +320,6 @@ fn half_a_report() -> Body {
     body.boxed()
 }
 
-// ANCHOR: serve
 pub async fn serve<T>(stream: T, peer: IpAddr, log: Arc<Log>)
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -343,7 +334,6 @@ where
         log.add(severity(&*error), place, &*error);
     }
 }
-// ANCHOR_END: serve
 
 pub fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());

@@ -502,7 +502,7 @@ async fn a_stream_that_fails_to_close() {
     let text = "error shutting down connection: Transport endpoint is not connected (os error 107)";
     sorted(&error, text, Count);
 
-    errors().says("TCP and Unix streams hide it");
+    errors().says("TcpStream hides it");
     let client = std::net::TcpStream::connect(address).unwrap();
     let (mut server, _) = listener.accept().await.unwrap();
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
@@ -584,6 +584,17 @@ async fn errors_of_the_service_and_its_body_are_bugs() {
     let error = after(informational, GET).await;
     sorted(&error, "response has 1xx status code, not supported by server", Bug);
     is(&error, &["is_user"]);
+
+    let two_lengths = async |_| {
+        let mut response = fails();
+        for length in [8, 9] {
+            response.headers_mut().append(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        Ok(response)
+    };
+    let error = after(two_lengths, GET).await;
+    sorted(&error, "user sent unexpected header", Bug);
+    is(&error, &["is_user"]);
 }
 
 /// By its cause alone, each would be routine.
@@ -592,6 +603,7 @@ async fn an_error_of_yours_is_a_bug_whatever_caused_it() {
     errors().says("is_user comes first, because the cause of your error may be an io::Error or a time limit");
     for cause in [io::ErrorKind::UnexpectedEof, io::ErrorKind::TimedOut] {
         let error = after(move |_| ready(Err(io::Error::from(cause).into())), GET).await;
+        is(&error, &["is_user"]);
         assert_eq!(program::severity(&error), Bug);
         assert_eq!(program::severity(error.source().unwrap()), Count);
     }
@@ -601,6 +613,7 @@ async fn an_error_of_yours_is_a_bug_whatever_caused_it() {
     };
     let error = after(late, GET).await;
     sorted(&error, "error from user's Service: deadline has elapsed", Bug);
+    is(&error, &["is_user"]);
 }
 
 #[tokio::test(start_paused = true)]
