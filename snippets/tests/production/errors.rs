@@ -61,8 +61,8 @@ fn errors() -> Prose {
     page("production/errors")
 }
 
-/// A row of the page's tables of errors: what happens, who gets the error, its text, and what the
-/// program makes of it. `…` stands for the rest of a text.
+/// A row of the page's tables of errors: what happens, what the program makes of it, who gets the
+/// error, and its text. `…` stands for the rest of a text.
 #[track_caller]
 fn row(what: &str, who: &str, text: &str, error: &(dyn Error + 'static)) {
     let report = program::report(error);
@@ -71,7 +71,7 @@ fn row(what: &str, who: &str, text: &str, error: &(dyn Error + 'static)) {
         None => assert_eq!(report, text),
     }
     let severity = format!("{:?}", program::severity(error)).to_lowercase();
-    errors().says(&format!("{what} | {who} | {text} | {severity}"));
+    errors().says(&format!("{what} | {severity} | {who} | {text}"));
 }
 
 /// Asserts what an error says, and what the program makes of it.
@@ -310,7 +310,7 @@ async fn a_client_leaves_during_the_response() {
     let report = program::report(&error);
     assert!(texts.iter().any(|text| report.ends_with(text)), "{report}");
     errors().says(&format!(
-        "the same, with something unread: a reset | the connection | … {}, or … {} | count",
+        "the same, with something unread: a reset | count | the connection | … {}, or … {}",
         texts[0], texts[1]
     ));
 }
