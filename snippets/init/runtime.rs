@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http_body_util::channel::Channel;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Bytes, Incoming};
@@ -226,14 +225,8 @@ pub fn get() -> hyper::http::Result<Request<Body>> {
     Request::get("http://test/").body(Empty::new().boxed())
 }
 
-/// A request whose body is not there at once.
 pub fn post() -> hyper::http::Result<Request<Body>> {
-    let (mut sender, body) = Channel::new(1);
-    tokio::spawn(async move {
-        yield_now().await;
-        sender.send_data(Bytes::from("hello")).await
-    });
-    Request::post("http://test/").body(body.boxed())
+    Request::post("http://test/").body(Full::from("hello").boxed())
 }
 
 fn describe(calls: &Calls) -> String {
