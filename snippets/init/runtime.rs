@@ -246,7 +246,7 @@ fn describe(calls: &Calls) -> String {
 // ANCHOR: main
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    println!("{:22} {:17} {:26} {}", "", "connect", "GET", "POST");
+    println!("{:22} {:17} {:26} POST", "", "connect", "GET");
 
     let (client, server) = duplex(PIPE);
     let runtime = http1_server(server);

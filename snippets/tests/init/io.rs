@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
+use crate::server::limits::program as limits;
 use harness::{Prose, page};
 use program::{Pipe, Record, Recorder, pipe};
 
@@ -25,11 +26,6 @@ use program::{Pipe, Record, Recorder, pipe};
 #[allow(dead_code)]
 #[path = "../../init/io.rs"]
 mod program;
-
-/// The server of src/server/limits.md.
-#[allow(dead_code)]
-#[path = "../../server/limits.rs"]
-mod limits;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 const HOUR: Duration = Duration::from_secs(3600);
@@ -121,15 +117,29 @@ async fn the_bytes_are_those_that_were_sent() {
 
 #[tokio::test]
 async fn too_many_bytes_fail_the_connection() {
-    io_page().says("error reading a body from connection: too many bytes");
+    let message = "error reading a body from connection: too many bytes";
+    io_page().says(message);
     let (client, server) = pipe();
     let (server, _record) = Recorder::new(server, 100);
-    let conn = serve(server, 3);
+    let (sender, mut errors) = tokio::sync::mpsc::unbounded_channel();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let sender = sender.clone();
+        async move {
+            sender.send("the head is here".to_owned()).unwrap();
+            let error = request.into_body().collect().await.unwrap_err();
+            sender.send(text(&error)).unwrap();
+            Err::<Response<Empty<Bytes>>, _>(error)
+        }
+    });
+    let http1 = server::conn::http1::Builder::new();
+    let conn = tokio::spawn(http1.serve_connection(server, service));
     let head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n";
     let mut client = TokioIo::new(client);
-    client.write_all(&[head.as_slice(), &[b'.'; 100]].concat()).await.unwrap();
-    let error = conn.await.unwrap().unwrap_err();
-    assert!(std::error::Error::source(&error).unwrap().to_string() == "too many bytes");
+    client.write_all(head).await.unwrap();
+    assert_eq!(errors.recv().await.unwrap(), "the head is here");
+    client.write_all(&[b'.'; 100]).await.unwrap();
+    assert_eq!(errors.recv().await.unwrap(), message);
+    conn.await.unwrap().unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]
