@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::server::limits::program as limits;
-use harness::{Prose, page};
+use harness::{LIMIT, Prose, page};
 use program::{Pipe, Record, Recorder, pipe};
 
 /// The program itself.
@@ -138,7 +138,8 @@ async fn too_many_bytes_fail_the_connection() {
     client.write_all(head).await.unwrap();
     assert_eq!(errors.recv().await.unwrap(), "the head is here");
     client.write_all(&[b'.'; 100]).await.unwrap();
-    assert_eq!(errors.recv().await.unwrap(), message);
+    let error = timeout(LIMIT, errors.recv()).await.expect("the limit is kept");
+    assert_eq!(error.unwrap(), message);
     conn.await.unwrap().unwrap_err();
 }
 
