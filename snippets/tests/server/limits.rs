@@ -28,7 +28,7 @@ use harness::{Connection, LIMIT, Program, Prose, page};
 /// The program itself, for tests on an in-memory connection with a clock that they move.
 #[allow(dead_code)]
 #[path = "../../server/limits.rs"]
-mod program;
+pub mod program;
 
 pub const PREFACE: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
