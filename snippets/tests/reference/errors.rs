@@ -1,0 +1,1015 @@
+//! What src/reference/errors.md promises: each error is made here, and says what the page says.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::{Future, ready};
+use std::io;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::stream;
+use http_body_util::channel::Channel;
+use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::header::{CONTENT_LENGTH, UPGRADE};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode, Uri, Version, client, server};
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::client::legacy::connect::proxy::{SocksV4, SocksV5, Tunnel};
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::client::pool::singleton::Singleton;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tower_service::Service as _;
+
+use crate::client::failures::chain;
+use crate::client::retries::frame;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+type BoxBody = http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>;
+
+/// An error that a test has made, or a panic: the heading of its entry, what is printed with its
+/// chain of sources, and the methods that are true.
+struct Seen {
+    entry: &'static str,
+    text: String,
+    methods: Vec<&'static str>,
+}
+
+fn seen(entry: &'static str, error: impl Into<BoxError>) -> Seen {
+    let error = error.into();
+    let mut methods = Vec::new();
+    let mut next: Option<&(dyn Error + 'static)> = Some(&*error);
+    let mut asked = false;
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<legacy::Error>()
+            && error.is_connect()
+        {
+            methods.push("is_connect");
+        }
+        // The innermost: an error of a service may have one of hyper as its source.
+        if let Some(error) = error.downcast_ref::<hyper::Error>()
+            && !asked
+        {
+            asked = true;
+            methods.extend(true_of(error));
+        }
+        next = error.source();
+    }
+    Seen { entry, text: chain(&*error), methods }
+}
+
+/// The methods of `hyper::Error` that are true of this one.
+fn true_of(error: &hyper::Error) -> Vec<&'static str> {
+    let all = [
+        ("is_parse", error.is_parse()),
+        ("is_parse_too_large", error.is_parse_too_large()),
+        ("is_parse_status", error.is_parse_status()),
+        ("is_parse_version_h2", error.is_parse_version_h2()),
+        ("is_user", error.is_user()),
+        ("is_canceled", error.is_canceled()),
+        ("is_closed", error.is_closed()),
+        ("is_incomplete_message", error.is_incomplete_message()),
+        ("is_body_write_aborted", error.is_body_write_aborted()),
+        ("is_shutdown", error.is_shutdown()),
+        ("is_timeout", error.is_timeout()),
+    ];
+    all.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect()
+}
+
+fn panicked(entry: &'static str, panic: Box<dyn Any + Send>) -> Seen {
+    let text = match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => (*panic.downcast::<&str>().expect("a text")).to_owned(),
+    };
+    Seen { entry, text, methods: Vec::new() }
+}
+
+fn caught(entry: &'static str, call: impl FnOnce()) -> Seen {
+    let panic = std::panic::catch_unwind(AssertUnwindSafe(call));
+    panicked(entry, panic.expect_err(entry))
+}
+
+fn paused<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// A connection that fails where it is told to.
+struct Broken {
+    io: TokioIo<DuplexStream>,
+    read: bool,
+    write: bool,
+    shutdown: bool,
+}
+
+impl Broken {
+    fn new(io: DuplexStream) -> Broken {
+        Broken { io: TokioIo::new(io), read: false, write: false, shutdown: false }
+    }
+}
+
+impl Read for Broken {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl Write for Broken {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.write {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.shutdown {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        }
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl Connection for Broken {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+// Servers.
+
+fn hello() -> Response<BoxBody> {
+    Response::new(Full::new(Bytes::from("hello")).map_err(Into::into).boxed_unsync())
+}
+
+/// How a connection ends on which a client sends these bytes, and then no more.
+async fn served<S, F, E>(bytes: &[u8], service: S) -> Result<(), hyper::Error>
+where
+    S: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Result<Response<BoxBody>, E>>,
+    E: Into<BoxError>,
+{
+    let (mut peer, io) = duplex(1 << 20);
+    let connection = server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(io), service_fn(service));
+    let peer = async {
+        peer.write_all(bytes).await.unwrap();
+        peer.shutdown().await.unwrap();
+        peer.read_to_end(&mut Vec::new()).await.unwrap();
+    };
+    tokio::join!(connection, peer).0
+}
+
+/// The error of a connection on which a client sends these bytes, and then no more.
+async fn bytes(entry: &'static str, bytes: impl AsRef<[u8]>) -> Seen {
+    let service = |request: Request<Incoming>| async move {
+        request.into_body().collect().await?;
+        Ok::<_, hyper::Error>(hello())
+    };
+    seen(entry, served(bytes.as_ref(), service).await.expect_err(entry))
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
+/// The error of a connection whose service returns this response.
+async fn response(
+    entry: &'static str,
+    response: impl Fn() -> Response<BoxBody>,
+) -> Seen {
+    let service = |_| ready(Ok::<_, Infallible>(response()));
+    seen(entry, served(GET, service).await.expect_err(entry))
+}
+
+/// The error that a service gets that reads this body; here of the chunks of a body.
+async fn body(entry: &'static str, headers: &str, bytes: &[u8]) -> Seen {
+    let error = Mutex::new(None);
+    let service = |request: Request<Incoming>| {
+        let error = &error;
+        async move {
+            let result = request.into_body().collect().await;
+            *error.lock().unwrap() = Some(result.expect_err(entry));
+            Ok::<_, Infallible>(hello())
+        }
+    };
+    let head = format!("POST / HTTP/1.1\r\nhost: a\r\n{headers}\r\n\r\n");
+    served(&[head.as_bytes(), bytes].concat(), service).await.ok();
+    seen(entry, error.into_inner().unwrap().expect(entry))
+}
+
+async fn chunks(entry: &'static str, bytes: &[u8]) -> Seen {
+    body(entry, "transfer-encoding: chunked", bytes).await
+}
+
+async fn servers(all: &mut Vec<Seen>) {
+    all.push(
+        bytes("invalid HTTP method parsed", "\x16\x03\x01\x02\x00\x01\r\n\r\n").await,
+    );
+    all.push(bytes("invalid HTTP version parsed", "GET / HTTP/3.0\r\n\r\n").await);
+    all.push(
+        bytes(
+            "invalid HTTP version parsed (found HTTP2 preface)",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        )
+        .await,
+    );
+    all.push(bytes("invalid URI", "GET http:// HTTP/1.1\r\n\r\n").await);
+    let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(1 << 16));
+    all.push(bytes("URI too long", long).await);
+    all.push(
+        bytes("invalid HTTP header parsed", "GET / HTTP/1.1\r\na b: c\r\n\r\n").await,
+    );
+    all.push(
+        bytes(
+            "invalid content-length parsed",
+            "POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+        )
+        .await,
+    );
+    all.push(
+        bytes(
+            "invalid transfer-encoding parsed",
+            "POST / HTTP/1.1\r\ntransfer-encoding: gzip\r\n\r\n",
+        )
+        .await,
+    );
+    all.push(
+        bytes(
+            "unexpected transfer-encoding parsed",
+            "POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n",
+        )
+        .await,
+    );
+    let large = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "x".repeat(1 << 19));
+    all.push(bytes("message head is too large", large).await);
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101));
+    all.push(bytes("message head is too large", many).await);
+    all.push(bytes("connection closed before message completed", "GET / HT").await);
+
+    all.push(
+        response("response has 1xx status code, not supported by server", || {
+            let mut response = hello();
+            *response.status_mut() = StatusCode::CONTINUE;
+            response
+        })
+        .await,
+    );
+    all.push(
+        response("user sent unexpected header", || {
+            let mut response = Response::new(unknown_length(&["hello"]));
+            response.headers_mut().insert(CONTENT_LENGTH, "five".parse().unwrap());
+            response
+        })
+        .await,
+    );
+    all.push(
+        response("error from user's Body stream", || {
+            let error: BoxError = "the disk is gone".into();
+            let frames = [Ok(Frame::data(Bytes::from("he"))), Err(error)];
+            Response::new(BodyExt::boxed_unsync(StreamBody::new(stream::iter(frames))))
+        })
+        .await,
+    );
+    all.push(
+        response("user body write aborted", || {
+            let mut response = Response::new(unknown_length(&["hello"]));
+            response.headers_mut().insert(CONTENT_LENGTH, "7".parse().unwrap());
+            response
+        })
+        .await,
+    );
+    let service = |_| ready(Err::<Response<BoxBody>, _>("no database"));
+    all.push(seen(
+        "error from user's Service",
+        served(GET, service).await.unwrap_err(),
+    ));
+
+    all.push(
+        body(
+            "error reading a body from connection: end of file before message length reached",
+            "content-length: 9",
+            b"hi",
+        )
+        .await,
+    );
+    for (text, bytes) in [
+        ("unexpected EOF during chunk size line", "2\r\nhi\r\n".to_owned()),
+        ("Invalid chunk size line: missing size digit", "\r\n".to_owned()),
+        ("Invalid chunk size line: Invalid Size", "hi\r\n".to_owned()),
+        ("Invalid chunk size linear white space", "2 x\r\n".to_owned()),
+        ("invalid chunk extension contains newline", "2;a\nb\r\n".to_owned()),
+        ("chunk extensions over limit", format!("2;{}\r\nhi\r\n", "a".repeat(17_000))),
+        ("Invalid chunk size LF", "2\rx".to_owned()),
+        ("Invalid chunk body CR", "2\r\nhill\r\n".to_owned()),
+        ("Invalid chunk body LF", "2\r\nhi\rx".to_owned()),
+        ("chunk trailers count overflow", format!("0\r\n{}\r\n", "a: b\r\n".repeat(1025))),
+        ("chunk trailers bytes over limit", format!("0\r\na: {}\r\n\r\n", "b".repeat(17_000))),
+        ("Invalid trailer end LF", "0\r\na: b\rx".to_owned()),
+        ("Invalid chunk end LF", "0\r\n\rx".to_owned()),
+        ("invalid chunk size: overflow", "fffffffffffffffff\r\n".to_owned()),
+        ("Partial header", "0\r\na\r\n\r\n".to_owned()),
+        ("Invalid header name", "0\r\n@\x01: b\r\n\r\n".to_owned()),
+    ] {
+        let seen = chunks("error reading a body from connection: Invalid chunk …", bytes.as_bytes()).await;
+        println!("CHUNK {text} -> {}", seen.text);
+        all.push(seen);
+    }
+
+    // Limits of time.
+    let silent = async {
+        let (_peer, io) = duplex(1024);
+        let service = service_fn(|_| ready(Ok::<_, Infallible>(hello())));
+        server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(seconds(30))
+            .serve_connection(TokioIo::new(io), service)
+            .await
+    };
+    all.push(seen("read header from client timeout", silent.await.unwrap_err()));
+
+    // What the connection itself does.
+    let failing = |change: fn(&mut Broken), service_body: fn() -> BoxBody| async move {
+        let (mut peer, io) = duplex(1 << 20);
+        peer.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let mut io = Broken::new(io);
+        change(&mut io);
+        let service =
+            service_fn(|_| ready(Ok::<_, Infallible>(Response::new(service_body()))));
+        let result =
+            server::conn::http1::Builder::new().serve_connection(io, service).await;
+        drop(peer);
+        result.expect_err("the connection is broken")
+    };
+    let whole = || Full::new(Bytes::from("hello")).map_err(Into::into).boxed_unsync();
+    all.push(seen("connection error", failing(|io| io.read = true, whole).await));
+    all.push(seen(
+        "error writing a body to connection",
+        failing(|io| io.write = true, whole).await,
+    ));
+    all.push(seen(
+        "error shutting down connection",
+        failing(|io| io.shutdown = true, whole).await,
+    ));
+}
+
+/// A body of these pieces that does not know its length.
+fn unknown_length(pieces: &[&'static str]) -> BoxBody {
+    let frames: Vec<_> =
+        pieces.iter().map(|piece| Ok(Frame::data(Bytes::from(*piece)))).collect();
+    BodyExt::boxed_unsync(StreamBody::new(stream::iter(frames)))
+}
+
+// Clients.
+
+type Sender = client::conn::http1::SendRequest<Empty<Bytes>>;
+type Peer = DuplexStream;
+
+async fn connect()
+-> (Sender, tokio::task::JoinHandle<Result<(), hyper::Error>>, Peer) {
+    let (io, peer) = duplex(1 << 20);
+    let (sender, connection) =
+        client::conn::http1::handshake(TokioIo::new(io)).await.unwrap();
+    (sender, tokio::spawn(connection), peer)
+}
+
+fn get() -> Request<Empty<Bytes>> {
+    Request::get("/").header("host", "a").body(Empty::new()).unwrap()
+}
+
+async fn head(peer: &mut Peer) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(peer.read_u8().await.unwrap());
+    }
+}
+
+/// The error of a request that a server answers with these bytes, and then closes.
+async fn answered(entry: &'static str, bytes: &[u8]) -> Seen {
+    let (mut sender, _connection, mut peer) = connect().await;
+    let response = async {
+        let response = sender.send_request(get()).await?;
+        response.into_body().collect().await
+    };
+    let peer = async {
+        head(&mut peer).await;
+        peer.write_all(bytes).await.unwrap();
+        drop(peer);
+    };
+    seen(entry, tokio::join!(response, peer).0.expect_err(entry))
+}
+
+async fn clients(all: &mut Vec<Seen>) {
+    all.push(answered("invalid HTTP status-code parsed", b"HTTP/1.1 2x0 OK\r\n\r\n").await);
+    all.push(answered("invalid HTTP version parsed", b"SSH-2.0-OpenSSH_9.9\r\n").await);
+    all.push(answered("connection closed before message completed", b"").await);
+    all.push(
+        answered(
+            "error reading a body from connection: end of file before message length reached",
+            b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhi",
+        )
+        .await,
+    );
+
+    let (_sender, connection, mut peer) = connect().await;
+    peer.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await.unwrap();
+    all.push(seen(
+        "received unexpected message from connection",
+        connection.await.unwrap().unwrap_err(),
+    ));
+
+    let (mut sender, connection, peer) = connect().await;
+    drop(peer);
+    connection.await.unwrap().unwrap();
+    all.push(seen("channel closed", sender.ready().await.unwrap_err()));
+    all.push(seen(
+        "operation was canceled: connection was not ready",
+        sender.send_request(get()).await.unwrap_err(),
+    ));
+
+    // It is in the queue when the connection ends.
+    let (io, peer) = duplex(1024);
+    let (mut sender, connection) =
+        client::conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(io)).await.unwrap();
+    let request = sender.send_request(get());
+    drop(peer);
+    let (result, request) = tokio::join!(connection, request);
+    println!("QUEUED {result:?} {request:?}");
+    all.push(seen("operation was canceled: connection closed", request.unwrap_err()));
+
+    // The connection is dropped, or panics, while its request is under way.
+    let (mut sender, connection, mut peer) = connect().await;
+    let request = sender.send_request(get());
+    let stop = async {
+        head(&mut peer).await;
+        connection.abort();
+    };
+    all.push(seen(
+        "dispatch task is gone: runtime dropped the dispatch task",
+        tokio::join!(request, stop).0.unwrap_err(),
+    ));
+    let (mut sender, connection, _peer) = connect().await;
+    let mut request = get();
+    *request.version_mut() = Version::HTTP_3;
+    let error = sender.send_request(request).await.unwrap_err();
+    all.push(seen("dispatch task is gone: user code panicked", error));
+    let panic = connection.await.unwrap_err().into_panic();
+    all.push(panicked("unexpected request version: …", panic));
+}
+
+// Upgrades, and what knows both versions.
+
+async fn upgrades(all: &mut Vec<Seen>) {
+    let error = hyper::upgrade::on(Request::new(())).await.unwrap_err();
+    all.push(seen("no upgrade available", error));
+
+    for (entry, status) in [
+        ("upgrade expected but low level API in use", StatusCode::SWITCHING_PROTOCOLS),
+        ("operation was canceled: upgrade expected but not completed", StatusCode::OK),
+    ] {
+        let on = Arc::new(Mutex::new(None));
+        let service = |request: Request<Incoming>| {
+            *on.lock().unwrap() = Some(hyper::upgrade::on(request));
+            let mut response = hello();
+            *response.status_mut() = status;
+            response.headers_mut().insert(UPGRADE, "chat".parse().unwrap());
+            ready(Ok::<_, Infallible>(response))
+        };
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: chat\r\n\r\n";
+        served(request, service).await.ok();
+        let on = on.lock().unwrap().take().unwrap();
+        all.push(seen(entry, on.await.unwrap_err()));
+    }
+
+    let (_peer, io) = duplex(1024);
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let service = service_fn(|_| ready(Ok::<_, Infallible>(hello())));
+    let connection = builder.serve_connection(TokioIo::new(io), service);
+    let graceful = GracefulShutdown::new();
+    let connection = graceful.watch(connection);
+    all.push(seen("Cancelled", tokio::join!(connection, graceful.shutdown()).0.unwrap_err()));
+}
+
+// HTTP/2.
+
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+
+type Http2 = client::conn::http2::SendRequest<Full<Bytes>>;
+
+async fn http2() -> (Http2, tokio::task::JoinHandle<Result<(), hyper::Error>>, Peer) {
+    let (io, mut peer) = duplex(1 << 20);
+    peer.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
+    let (sender, connection) =
+        client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(io))
+            .await
+            .unwrap();
+    (sender, tokio::spawn(connection), peer)
+}
+
+/// The error of a request over HTTP/2 that is answered with this frame.
+async fn framed(entry: &'static str, bytes: Vec<u8>) -> Seen {
+    let (mut sender, _connection, mut peer) = http2().await;
+    let request = Request::get("http://a/").body(Full::default()).unwrap();
+    let answer = async {
+        peer.read_exact(&mut [0; 60]).await.unwrap();
+        peer.write_all(&bytes).await.unwrap();
+    };
+    let response = async { sender.send_request(request).await };
+    seen(entry, tokio::join!(response, answer).0.expect_err(entry))
+}
+
+async fn second_version(all: &mut Vec<Seen>) {
+    let reset = |reason: u32| frame(RST_STREAM, 0, 1, &reason.to_be_bytes());
+    let goaway = |reason: u32| {
+        frame(GOAWAY, 0, 0, &[0_u32.to_be_bytes(), reason.to_be_bytes()].concat())
+    };
+    all.push(framed("http2 error: stream error received: refused stream before processing any application logic", reset(7)).await);
+    all.push(framed("http2 error: stream error received: unexpected internal error encountered", reset(2)).await);
+    all.push(
+        framed("http2 error: stream error received: stream no longer needed", reset(8))
+            .await,
+    );
+    all.push(framed("http2 error: stream error received: unspecific protocol error detected", reset(1)).await);
+    all.push(framed("http2 error: stream error received: endpoint requires HTTP/1.1", reset(13)).await);
+    all.push(
+        framed(
+            "http2 error: connection error received: not a result of an error",
+            goaway(0),
+        )
+        .await,
+    );
+    all.push(
+        framed(
+            "http2 error: connection error received: detected excessive load generating behavior",
+            goaway(11),
+        )
+        .await,
+    );
+
+    let (mut sender, _connection, _peer) = http2().await;
+    let request = Request::connect("a:80").body(Full::from("hello")).unwrap();
+    all.push(seen(
+        "user sent CONNECT request with non-zero body",
+        sender.send_request(request).await.unwrap_err(),
+    ));
+
+    // A client of HTTP/1 at a server of HTTP/2, and one of HTTP/2 at a server of HTTP/1.
+    let (mut peer, io) = duplex(1 << 20);
+    peer.write_all(GET).await.unwrap();
+    let service = service_fn(|_| ready(Ok::<_, Infallible>(hello())));
+    let result = server::conn::http2::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(io), service)
+        .await;
+    all.push(seen(
+        "http2 error: connection error detected: unspecific protocol error detected",
+        result.unwrap_err(),
+    ));
+    let (io, mut peer) = duplex(1 << 20);
+    let (mut sender, connection) =
+        client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(io))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    peer.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+    let request = Request::get("http://a/").body(Full::<Bytes>::default()).unwrap();
+    all.push(seen(
+        "http2 error: connection error detected: frame with invalid size",
+        sender.send_request(request).await.unwrap_err(),
+    ));
+
+    // A server that has gone without a word.
+    let (io, mut peer) = duplex(1 << 20);
+    peer.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
+    let (mut sender, connection) =
+        client::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(seconds(20))
+            .keep_alive_timeout(seconds(5))
+            .handshake(TokioIo::new(io))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("http://a/").body(Full::<Bytes>::default()).unwrap();
+    all.push(seen(
+        "http2 error: keep-alive timed out: operation timed out",
+        sender.send_request(request).await.unwrap_err(),
+    ));
+}
+
+// The client of hyper-util, and its connectors.
+
+/// A connector that gives this away once.
+fn once<T: Send + 'static>(
+    io: T,
+) -> tower::util::BoxCloneSyncService<Uri, T, io::Error> {
+    let io = Arc::new(Mutex::new(Some(io)));
+    tower::util::BoxCloneSyncService::new(tower::service_fn(move |_: Uri| {
+        ready(Ok(io.lock().unwrap().take().expect("one connection")))
+    }))
+}
+
+async fn pooled(all: &mut Vec<Seen>) {
+    let get =
+        |url: &str| Request::get(url).body(Empty::<Bytes>::new()).unwrap();
+    let client: Client<_, Empty<Bytes>> =
+        Client::builder(TokioExecutor::new()).build_http();
+    all.push(seen(
+        "client error (UserAbsoluteUriRequired)",
+        client.request(get("/path")).await.unwrap_err(),
+    ));
+    let mut request = Request::connect("a.test:443").body(Empty::new()).unwrap();
+    *request.version_mut() = Version::HTTP_10;
+    all.push(seen(
+        "client error (UserUnsupportedRequestMethod)",
+        client.request(request).await.unwrap_err(),
+    ));
+    let mut request = get("http://a.test/");
+    *request.version_mut() = Version::HTTP_3;
+    all.push(seen(
+        "client error (UserUnsupportedVersion)",
+        client.request(request).await.unwrap_err(),
+    ));
+
+    let (io, _peer) = duplex(1024);
+    let client = Client::builder(TokioExecutor::new()).build(once(Broken::new(io)));
+    let mut request = get("http://a.test/");
+    *request.version_mut() = Version::HTTP_2;
+    all.push(seen(
+        "client error (UserUnsupportedVersion)",
+        client.request(request).await.unwrap_err(),
+    ));
+
+    let (io, mut peer) = duplex(1024);
+    let client = Client::builder(TokioExecutor::new()).build(once(Broken::new(io)));
+    let peer = async {
+        head(&mut peer).await;
+        drop(peer);
+    };
+    let (result, ()) = tokio::join!(client.request(get("http://a.test/")), peer);
+    all.push(seen(
+        "client error (SendRequest): connection closed before message completed",
+        result.unwrap_err(),
+    ));
+
+    let (io, peer) = duplex(1024);
+    let client = Client::builder(TokioExecutor::new())
+        .retry_canceled_requests(false)
+        .build(once(Broken::new(io)));
+    drop(peer);
+    let error = client.request(get("http://a.test/")).await.unwrap_err();
+    println!("CLOSED {}", chain(&error));
+    all.push(seen("client error (SendRequest): channel closed", error));
+
+    // HttpConnector. Each error is that of a request: the connector alone prints the second half.
+    let resolver = |addresses: &'static [SocketAddr]| {
+        tower::service_fn(move |name: Name| {
+            ready(match name.as_str() {
+                "unknown.test" => Err(io::Error::other("no such name")),
+                _ => Ok(addresses.iter().copied()),
+            })
+        })
+    };
+    let here: &'static [SocketAddr] = Box::leak(Box::new([closed()]));
+    let connector =
+        |change: fn(&mut HttpConnector<_>), to| {
+            let mut connector = HttpConnector::new_with_resolver(resolver(to));
+            change(&mut connector);
+            Client::builder(TokioExecutor::new()).build::<_, Empty<Bytes>>(connector)
+        };
+    for (entry, change, to, url) in [
+        (
+            "client error (Connect): tcp connect error: Connection refused (os error 111)",
+            (|_| {}) as fn(&mut HttpConnector<_>),
+            here,
+            "http://a.test/",
+        ),
+        (
+            "client error (Connect): tcp connect error: Network unreachable",
+            |_| {},
+            &[],
+            "http://a.test/",
+        ),
+        ("client error (Connect): dns error: …", |_| {}, here, "http://unknown.test/"),
+        (
+            "client error (Connect): invalid URL, scheme is not http",
+            |_| {},
+            here,
+            "https://a.test/",
+        ),
+        (
+            "client error (Connect): tcp bind local error: …",
+            |connector| connector.set_local_address(Some([192, 0, 2, 1].into())),
+            here,
+            "http://a.test/",
+        ),
+        (
+            "client error (Connect): tcp bind interface error: …",
+            |connector| {
+                connector.set_interface("nothing0");
+            },
+            here,
+            "http://a.test/",
+        ),
+    ] {
+        let error = connector(change, to).request(get(url)).await.expect_err(entry);
+        all.push(seen(entry, error));
+    }
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    let error = connector.call(Uri::from_static("/path")).await.unwrap_err();
+    all.push(seen("invalid URL, scheme is missing", error));
+
+    let failing = tower::service_fn(|()| ready(Err::<(), _>(io::Error::other("down"))));
+    let error = Singleton::new(failing).call(()).await.err().unwrap();
+    all.push(seen("singleton connection error", error));
+}
+
+/// A port on which nobody listens.
+fn closed() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// The error of a tunnel whose proxy answers with these bytes, and closes.
+async fn tunnel(entry: &'static str, answer: &[u8]) -> Seen {
+    let (io, mut peer) = duplex(1 << 20);
+    let mut tunnel =
+        Tunnel::new(Uri::from_static("http://proxy.test"), once(TokioIo::new(io)));
+    let uri = Uri::from_static("https://a.test/");
+    let peer = async {
+        head(&mut peer).await;
+        peer.write_all(answer).await.unwrap();
+        drop(peer);
+    };
+    seen(entry, tokio::join!(tunnel.call(uri), peer).0.expect_err(entry))
+}
+
+/// What a SOCKS proxy gets that answers with these bytes, and closes.
+fn answering(answers: &'static [u8]) -> TokioIo<DuplexStream> {
+    let (io, mut peer) = duplex(1 << 20);
+    tokio::spawn(async move {
+        peer.write_all(answers).await.unwrap();
+        peer.shutdown().await.unwrap();
+        peer.read_to_end(&mut Vec::new()).await.unwrap();
+    });
+    TokioIo::new(io)
+}
+
+async fn socks4(entry: &'static str, url: &str, answer: &'static [u8]) -> Seen {
+    let connector = once(answering(answer));
+    let mut socks = SocksV4::new(Uri::from_static("http://proxy.test"), connector);
+    seen(entry, socks.call(url.parse().unwrap()).await.err().expect(entry))
+}
+
+async fn socks5(entry: &'static str, url: &str, answer: &'static [u8]) -> Seen {
+    let connector = once(answering(answer));
+    let mut socks = SocksV5::new(Uri::from_static("http://proxy.test"), connector)
+        .with_auth("user".into(), "password".into());
+    seen(entry, socks.call(url.parse().unwrap()).await.err().expect(entry))
+}
+
+async fn proxies(all: &mut Vec<Seen>) {
+    all.push(
+        tunnel(
+            "tunnel error: proxy authorization required",
+            b"HTTP/1.1 407 Authenticate\r\n\r\n",
+        )
+        .await,
+    );
+    all.push(
+        tunnel("tunnel error: unsuccessful", b"HTTP/1.1 403 Forbidden\r\n\r\n").await,
+    );
+    all.push(tunnel("tunnel error: unexpected end of file", b"HTTP/1.1 2").await);
+    let long = format!("HTTP/1.1 200 OK\r\na: {}", "x".repeat(9000));
+    all.push(
+        tunnel("tunnel error: proxy response headers too long", long.as_bytes()).await,
+    );
+    let refused = || {
+        tower::service_fn(|_: Uri| {
+            let error = io::Error::from(io::ErrorKind::ConnectionRefused);
+            ready(Err::<TokioIo<DuplexStream>, _>(error))
+        })
+    };
+    let to = |uri| Uri::from_static(uri);
+    let mut unreachable = Tunnel::new(to("http://proxy.test"), refused());
+    all.push(seen(
+        "tunnel error: failed to create underlying connection",
+        unreachable.call(to("https://a.test/")).await.err().unwrap(),
+    ));
+    let (io, _peer) = duplex(1024);
+    let mut no_host = Tunnel::new(to("http://proxy.test"), once(TokioIo::new(io)));
+    all.push(seen(
+        "tunnel error: missing destination host",
+        no_host.call(to("/path")).await.err().unwrap(),
+    ));
+    let (io, _peer) = duplex(1024);
+    let mut io = Broken::new(io);
+    io.read = true;
+    let mut broken = Tunnel::new(to("http://proxy.test"), once(io));
+    all.push(seen(
+        "tunnel error: io error establishing tunnel",
+        broken.call(to("https://a.test/")).await.err().unwrap(),
+    ));
+
+    let mut unreachable = SocksV5::new(to("http://proxy.test"), refused());
+    all.push(seen(
+        "SOCKS error: failed to create underlying connection",
+        unreachable.call(to("https://a.test/")).await.err().unwrap(),
+    ));
+    const URL: &str = "https://a.test/";
+    let long: &str = &format!("https://{}.test/", "a".repeat(255));
+    all.push(socks5("SOCKS error: io error during SOCKS handshake", URL, b"").await);
+    all.push(socks5("SOCKS error: missing destination host", "/path", b"").await);
+    all.push(
+        socks5("SOCKS error: failed parsing server response", URL, b"HTTP/1.1 400").await,
+    );
+    all.push(
+        socks5("SOCKS error: host address is more than 255 characters", long, b"")
+            .await,
+    );
+    all.push(
+        socks5(
+            "SOCKS error: server does not support user/pass authentication",
+            URL,
+            &[5, 0xff],
+        )
+        .await,
+    );
+    all.push(
+        socks5(
+            "SOCKS error: server implements authentication incorrectly",
+            URL,
+            &[5, 0],
+        )
+        .await,
+    );
+    all.push(
+        socks5("SOCKS error: credentials not accepted", URL, &[5, 2, 1, 1]).await,
+    );
+    for (answer, text) in [
+        (&[5, 2, 1, 0, 5, 1, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: general server failure"),
+        (&[5, 2, 1, 0, 5, 2, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: connection not allowed"),
+        (&[5, 2, 1, 0, 5, 3, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: network unreachable"),
+        (&[5, 2, 1, 0, 5, 4, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: host unreachable"),
+        (&[5, 2, 1, 0, 5, 5, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: connection refused"),
+        (&[5, 2, 1, 0, 5, 6, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: ttl expired"),
+        (&[5, 2, 1, 0, 5, 7, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: command not supported"),
+        (&[5, 2, 1, 0, 5, 8, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: address type not supported"),
+    ] {
+        all.push(socks5(text, URL, answer).await);
+    }
+    all.push(socks4("SOCKS error: IPV6 is not supported", "https://[::1]/", b"").await);
+    for (answer, text) in [
+        (&[0, 91, 0, 0, 0, 0, 0, 0], "SOCKS error: server failed to execute command"),
+        (&[0, 92, 0, 0, 0, 0, 0, 0], "SOCKS error: server ident service failed"),
+        (
+            &[0, 93, 0, 0, 0, 0, 0, 0],
+            "SOCKS error: server ident service did not recognise client identifier",
+        ),
+    ] {
+        all.push(socks4(text, URL, answer).await);
+    }
+    let resolved = SocksV4::new(to("http://proxy.test"), once(answering(b"")));
+    let error = resolved.local_dns(true).call(to("https://a.invalid/")).await;
+    println!("LOCAL {}", chain(&error.err().unwrap()));
+}
+
+// Bodies.
+
+async fn bodies(all: &mut Vec<Seen>) {
+    let limited = Limited::new(Full::<Bytes>::from("hello"), 4);
+    all.push(seen("length limit exceeded", limited.collect().await.unwrap_err()));
+    let (mut sender, body) = Channel::<Bytes, Infallible>::new(1);
+    drop(body);
+    all.push(seen(
+        "failed to send frame",
+        sender.send_data(Bytes::new()).await.unwrap_err(),
+    ));
+    let reason = hyper::ext::ReasonPhrase::try_from(&b"two\nlines"[..]);
+    all.push(seen("Invalid byte in reason phrase: …", reason.unwrap_err()));
+    let mut collected = Full::<Bytes>::from("hello").collect().await.unwrap().aggregate();
+    all.push(caught("`len` greater than remaining", || {
+        hyper::body::Buf::copy_to_bytes(&mut collected, 6);
+    }));
+}
+
+// Panics.
+
+async fn panics(all: &mut Vec<Seen>) {
+    let service = || service_fn(|_| ready(Ok::<_, Infallible>(hello())));
+    all.push(caught("timeout `header_read_timeout` set, but no timer set", || {
+        let (_, io) = duplex(1024);
+        let _ = server::conn::http1::Builder::new()
+            .header_read_timeout(seconds(30))
+            .serve_connection(TokioIo::new(io), service());
+    }));
+    let (_peer, io) = duplex(1024);
+    let without_timer = client::conn::http2::Builder::new(TokioExecutor::new())
+        .keep_alive_interval(seconds(20))
+        .handshake::<_, Full<Bytes>>(TokioIo::new(io));
+    let result = AssertUnwindSafe(async {
+        let (_sender, connection) = without_timer.await.unwrap();
+        connection.await
+    })
+    .catch_unwind()
+    .await;
+    all.push(panicked("You must supply a timer.", result.expect_err("no timer")));
+    all.push(caught(
+        "the max_buf_size cannot be smaller than the minimum that h1 specifies.",
+        || {
+            server::conn::http1::Builder::new().max_buf_size(8191);
+        },
+    ));
+    all.push(caught("invalid byte in static reason phrase", || {
+        hyper::ext::ReasonPhrase::from_static(b"two\nlines");
+    }));
+    let wrong = |change: fn(&mut Response<BoxBody>)| {
+        let service = service_fn(move |_| {
+            let mut response = hello();
+            change(&mut response);
+            ready(Ok::<_, Infallible>(response))
+        });
+        async move {
+            let (mut peer, io) = duplex(1024);
+            peer.write_all(GET).await.unwrap();
+            let connection = server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(io), service);
+            AssertUnwindSafe(connection).catch_unwind().await.expect_err("it panics")
+        }
+    };
+    all.push(panicked(
+        "payload claims content-length of …, custom content-length header claims …",
+        wrong(|response| {
+            response.headers_mut().insert(CONTENT_LENGTH, "7".parse().unwrap());
+        })
+        .await,
+    ));
+    all.push(panicked(
+        "unexpected response version: …",
+        wrong(|response| *response.version_mut() = Version::HTTP_3).await,
+    ));
+    let mut bytes = [0; 2];
+    let mut buffer = hyper::rt::ReadBuf::new(&mut bytes);
+    all.push(caught("src.len() must fit in remaining()", || {
+        buffer.unfilled().put_slice(b"hello");
+    }));
+}
+
+#[test]
+fn print() {
+    paused(async {
+        let mut all = Vec::new();
+        servers(&mut all).await;
+        clients(&mut all).await;
+        upgrades(&mut all).await;
+        second_version(&mut all).await;
+        pooled(&mut all).await;
+        proxies(&mut all).await;
+        bodies(&mut all).await;
+        panics(&mut all).await;
+        for seen in all {
+            println!("{}\n    {}\n    {:?}", seen.entry, seen.text, seen.methods);
+        }
+    });
+}
