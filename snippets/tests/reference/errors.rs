@@ -47,6 +47,7 @@ struct Seen {
 }
 
 fn seen(entry: &'static str, error: impl Into<BoxError>) -> Seen {
+    println!("SEEING {entry}");
     let error = error.into();
     let mut methods = Vec::new();
     let mut next: Option<&(dyn Error + 'static)> = Some(&*error);
@@ -116,14 +117,15 @@ fn seconds(count: u64) -> Duration {
 /// A connection that fails where it is told to.
 struct Broken {
     io: TokioIo<DuplexStream>,
-    read: bool,
+    /// It fails after this many.
+    reads: Option<usize>,
     write: bool,
     shutdown: bool,
 }
 
 impl Broken {
     fn new(io: DuplexStream) -> Broken {
-        Broken { io: TokioIo::new(io), read: false, write: false, shutdown: false }
+        Broken { io: TokioIo::new(io), reads: None, write: false, shutdown: false }
     }
 }
 
@@ -133,8 +135,10 @@ impl Read for Broken {
         cx: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.read {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        match &mut self.reads {
+            Some(0) => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            Some(reads) => *reads -= 1,
+            None => {}
         }
         Pin::new(&mut self.io).poll_read(cx, buffer)
     }
@@ -334,7 +338,7 @@ async fn servers(all: &mut Vec<Seen>) {
     for (text, bytes) in [
         ("unexpected EOF during chunk size line", "2\r\nhi\r\n".to_owned()),
         ("Invalid chunk size line: missing size digit", "\r\n".to_owned()),
-        ("Invalid chunk size line: Invalid Size", "hi\r\n".to_owned()),
+        ("Invalid chunk size line: Invalid Size", "2h\r\n".to_owned()),
         ("Invalid chunk size linear white space", "2 x\r\n".to_owned()),
         ("invalid chunk extension contains newline", "2;a\nb\r\n".to_owned()),
         ("chunk extensions over limit", format!("2;{}\r\nhi\r\n", "a".repeat(17_000))),
@@ -367,29 +371,29 @@ async fn servers(all: &mut Vec<Seen>) {
     all.push(seen("read header from client timeout", silent.await.unwrap_err()));
 
     // What the connection itself does.
-    let failing = |change: fn(&mut Broken), service_body: fn() -> BoxBody| async move {
+    let failing = |bytes: &'static [u8], change: fn(&mut Broken)| async move {
         let (mut peer, io) = duplex(1 << 20);
-        peer.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
-            .await
-            .unwrap();
+        peer.write_all(bytes).await.unwrap();
         let mut io = Broken::new(io);
         change(&mut io);
-        let service =
-            service_fn(|_| ready(Ok::<_, Infallible>(Response::new(service_body()))));
+        let service = service_fn(|_| ready(Ok::<_, Infallible>(hello())));
         let result =
             server::conn::http1::Builder::new().serve_connection(io, service).await;
         drop(peer);
         result.expect_err("the connection is broken")
     };
-    let whole = || Full::new(Bytes::from("hello")).map_err(Into::into).boxed_unsync();
-    all.push(seen("connection error", failing(|io| io.read = true, whole).await));
+    const CLOSE: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
     all.push(seen(
-        "error writing a body to connection",
-        failing(|io| io.write = true, whole).await,
+        "connection error: connection reset",
+        failing(b"GET / HT", |io| io.reads = Some(1)).await,
     ));
     all.push(seen(
-        "error shutting down connection",
-        failing(|io| io.shutdown = true, whole).await,
+        "error writing a body to connection: broken pipe",
+        failing(CLOSE, |io| io.write = true).await,
+    ));
+    all.push(seen(
+        "error shutting down connection: …",
+        failing(CLOSE, |io| io.shutdown = true).await,
     ));
 }
 
@@ -460,7 +464,11 @@ async fn clients(all: &mut Vec<Seen>) {
 
     let (mut sender, connection, peer) = connect().await;
     drop(peer);
-    connection.await.unwrap().unwrap();
+    // It has never had a request.
+    all.push(seen(
+        "connection closed before message completed",
+        connection.await.unwrap().unwrap_err(),
+    ));
     all.push(seen("channel closed", sender.ready().await.unwrap_err()));
     all.push(seen(
         "operation was canceled: connection was not ready",
@@ -845,7 +853,7 @@ async fn proxies(all: &mut Vec<Seen>) {
     ));
     let (io, _peer) = duplex(1024);
     let mut io = Broken::new(io);
-    io.read = true;
+    io.reads = Some(0);
     let mut broken = Tunnel::new(to("http://proxy.test"), once(io));
     all.push(seen(
         "tunnel error: io error establishing tunnel",
