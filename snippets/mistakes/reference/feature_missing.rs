@@ -1,0 +1,3 @@
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+
+fn main() {}
