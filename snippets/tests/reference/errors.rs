@@ -1,18 +1,21 @@
 //! What src/reference/errors.md promises: each error is made here, and says what the page says.
 
 use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::error::Error;
+use std::fs;
 use std::future::{Future, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use harness::root;
 use futures_util::stream;
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody};
@@ -30,6 +33,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use regex::Regex;
+use sources::{Kind, Text};
 use tower_service::Service as _;
 
 use crate::client::failures::chain;
@@ -44,10 +49,11 @@ struct Seen {
     entry: &'static str,
     text: String,
     methods: Vec<&'static str>,
+    /// The status that hyper answered with by itself.
+    answer: Option<u16>,
 }
 
 fn seen(entry: &'static str, error: impl Into<BoxError>) -> Seen {
-    println!("SEEING {entry}");
     let error = error.into();
     let mut methods = Vec::new();
     let mut next: Option<&(dyn Error + 'static)> = Some(&*error);
@@ -67,7 +73,7 @@ fn seen(entry: &'static str, error: impl Into<BoxError>) -> Seen {
         }
         next = error.source();
     }
-    Seen { entry, text: chain(&*error), methods }
+    Seen { entry, text: chain(&*error), methods, answer: None }
 }
 
 /// The methods of `hyper::Error` that are true of this one.
@@ -93,7 +99,7 @@ fn panicked(entry: &'static str, panic: Box<dyn Any + Send>) -> Seen {
         Ok(text) => *text,
         Err(panic) => (*panic.downcast::<&str>().expect("a text")).to_owned(),
     };
-    Seen { entry, text, methods: Vec::new() }
+    Seen { entry, text, methods: Vec::new(), answer: None }
 }
 
 fn caught(entry: &'static str, call: impl FnOnce()) -> Seen {
@@ -186,8 +192,13 @@ fn hello() -> Response<BoxBody> {
     Response::new(Full::new(Bytes::from("hello")).map_err(Into::into).boxed_unsync())
 }
 
-/// How a connection ends on which a client sends these bytes, and then no more.
-async fn served<S, F, E>(bytes: &[u8], service: S) -> Result<(), hyper::Error>
+/// How a connection ends on which a client sends these bytes, and what the client reads. If `ends`,
+/// it sends no more; else it waits for an answer.
+async fn served<S, F, E>(
+    bytes: &[u8],
+    ends: bool,
+    service: S,
+) -> (Result<(), hyper::Error>, String)
 where
     S: Fn(Request<Incoming>) -> F,
     F: Future<Output = Result<Response<BoxBody>, E>>,
@@ -198,10 +209,24 @@ where
         .serve_connection(TokioIo::new(io), service_fn(service));
     let peer = async {
         peer.write_all(bytes).await.unwrap();
-        peer.shutdown().await.unwrap();
-        peer.read_to_end(&mut Vec::new()).await.unwrap();
+        if ends {
+            peer.shutdown().await.unwrap();
+        }
+        let mut answer = Vec::new();
+        peer.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8(answer).unwrap()
     };
-    tokio::join!(connection, peer).0
+    tokio::join!(connection, peer)
+}
+
+/// The error, with the status of the answer if that is one of hyper's own.
+fn with_answer(
+    entry: &'static str,
+    (result, answer): (Result<(), hyper::Error>, String),
+) -> Seen {
+    let status = answer.strip_prefix("HTTP/1.1 ").map(|rest| rest[..3].parse().unwrap());
+    let answer = status.filter(|status| *status >= 400);
+    Seen { answer, ..seen(entry, result.expect_err(entry)) }
 }
 
 /// The error of a connection on which a client sends these bytes, and then no more.
@@ -210,7 +235,7 @@ async fn bytes(entry: &'static str, bytes: impl AsRef<[u8]>) -> Seen {
         request.into_body().collect().await?;
         Ok::<_, hyper::Error>(hello())
     };
-    seen(entry, served(bytes.as_ref(), service).await.expect_err(entry))
+    with_answer(entry, served(bytes.as_ref(), true, service).await)
 }
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -221,7 +246,7 @@ async fn response(
     response: impl Fn() -> Response<BoxBody>,
 ) -> Seen {
     let service = |_| ready(Ok::<_, Infallible>(response()));
-    seen(entry, served(GET, service).await.expect_err(entry))
+    with_answer(entry, served(GET, false, service).await)
 }
 
 /// The error that a service gets that reads this body; here of the chunks of a body.
@@ -236,7 +261,7 @@ async fn body(entry: &'static str, headers: &str, bytes: &[u8]) -> Seen {
         }
     };
     let head = format!("POST / HTTP/1.1\r\nhost: a\r\n{headers}\r\n\r\n");
-    served(&[head.as_bytes(), bytes].concat(), service).await.ok();
+    served(&[head.as_bytes(), bytes].concat(), true, service).await.0.ok();
     seen(entry, error.into_inner().unwrap().expect(entry))
 }
 
@@ -306,7 +331,7 @@ async fn servers(all: &mut Vec<Seen>) {
         .await,
     );
     all.push(
-        response("error from user's Body stream", || {
+        response("error from user's Body stream: …", || {
             let error: BoxError = "the disk is gone".into();
             let frames = [Ok(Frame::data(Bytes::from("he"))), Err(error)];
             Response::new(BodyExt::boxed_unsync(StreamBody::new(stream::iter(frames))))
@@ -314,7 +339,7 @@ async fn servers(all: &mut Vec<Seen>) {
         .await,
     );
     all.push(
-        response("user body write aborted", || {
+        response("user body write aborted: early end, expected … more bytes", || {
             let mut response = Response::new(unknown_length(&["hello"]));
             response.headers_mut().insert(CONTENT_LENGTH, "7".parse().unwrap());
             response
@@ -323,8 +348,8 @@ async fn servers(all: &mut Vec<Seen>) {
     );
     let service = |_| ready(Err::<Response<BoxBody>, _>("no database"));
     all.push(seen(
-        "error from user's Service",
-        served(GET, service).await.unwrap_err(),
+        "error from user's Service: …",
+        served(GET, false, service).await.0.unwrap_err(),
     ));
 
     all.push(
@@ -335,28 +360,54 @@ async fn servers(all: &mut Vec<Seen>) {
         )
         .await,
     );
-    for (text, bytes) in [
-        ("unexpected EOF during chunk size line", "2\r\nhi\r\n".to_owned()),
-        ("Invalid chunk size line: missing size digit", "\r\n".to_owned()),
-        ("Invalid chunk size line: Invalid Size", "2h\r\n".to_owned()),
-        ("Invalid chunk size linear white space", "2 x\r\n".to_owned()),
-        ("invalid chunk extension contains newline", "2;a\nb\r\n".to_owned()),
-        ("chunk extensions over limit", format!("2;{}\r\nhi\r\n", "a".repeat(17_000))),
-        ("Invalid chunk size LF", "2\rx".to_owned()),
-        ("Invalid chunk body CR", "2\r\nhill\r\n".to_owned()),
-        ("Invalid chunk body LF", "2\r\nhi\rx".to_owned()),
-        ("chunk trailers count overflow", format!("0\r\n{}\r\n", "a: b\r\n".repeat(1025))),
-        ("chunk trailers bytes over limit", format!("0\r\na: {}\r\n\r\n", "b".repeat(17_000))),
-        ("Invalid trailer end LF", "0\r\na: b\rx".to_owned()),
-        ("Invalid chunk end LF", "0\r\n\rx".to_owned()),
-        ("invalid chunk size: overflow", "fffffffffffffffff\r\n".to_owned()),
-        ("Partial header", "0\r\na\r\n\r\n".to_owned()),
-        ("Invalid header name", "0\r\n@\x01: b\r\n\r\n".to_owned()),
+    let (chunk, limit, early) = (
+        "error reading a body from connection: Invalid chunk …",
+        "error reading a body from connection: chunk … over limit",
+        "error reading a body from connection: unexpected EOF during chunk size line",
+    );
+    for (entry, bytes) in [
+        (early, "2\r\nhi\r\n"),
+        (chunk, "\r\n"),
+        (chunk, "2h\r\n"),
+        (chunk, "2 x\r\n"),
+        (chunk, "2;a\nb\r\n"),
+        (chunk, "2\rx"),
+        (chunk, "2\r\nhill\r\n"),
+        (chunk, "2\r\nhi\rx"),
+        (chunk, "0\r\n\rx"),
+        (chunk, "fffffffffffffffff\r\n"),
+        (limit, "0\r\na: b\rx"),
+        (limit, "0\r\na\r\n\r\n"),
     ] {
-        let seen = chunks("error reading a body from connection: Invalid chunk …", bytes.as_bytes()).await;
-        println!("CHUNK {text} -> {}", seen.text);
-        all.push(seen);
+        all.push(chunks(entry, bytes.as_bytes()).await);
     }
+    let long = "b".repeat(17_000);
+    for bytes in [
+        format!("2;{long}\r\nhi\r\n"),
+        format!("0\r\n{}\r\n", "a: b\r\n".repeat(1025)),
+        format!("0\r\na: {long}\r\n\r\n"),
+    ] {
+        all.push(chunks(limit, bytes.as_bytes()).await);
+    }
+
+    // A response that cannot be written, while the body of the request is on its way.
+    let (mut peer, io) = duplex(1024);
+    let head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhi";
+    peer.write_all(head).await.unwrap();
+    let mut io = Broken::new(io);
+    io.write = true;
+    let taken = Mutex::new(None);
+    let service = service_fn(|request: Request<Incoming>| {
+        *taken.lock().unwrap() = Some(request.into_body());
+        ready(Ok::<_, Infallible>(hello()))
+    });
+    let result = server::conn::http1::Builder::new().serve_connection(io, service).await;
+    result.expect_err("it cannot be written");
+    let body = taken.into_inner().unwrap().unwrap();
+    all.push(seen(
+        "error reading a body from connection: connection error",
+        body.collect().await.unwrap_err(),
+    ));
 
     // Limits of time.
     let silent = async {
@@ -384,11 +435,11 @@ async fn servers(all: &mut Vec<Seen>) {
     };
     const CLOSE: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
     all.push(seen(
-        "connection error: connection reset",
+        "connection error: …",
         failing(b"GET / HT", |io| io.reads = Some(1)).await,
     ));
     all.push(seen(
-        "error writing a body to connection: broken pipe",
+        "error writing a body to connection: …",
         failing(CLOSE, |io| io.write = true).await,
     ));
     all.push(seen(
@@ -447,6 +498,10 @@ async fn clients(all: &mut Vec<Seen>) {
     all.push(answered("invalid HTTP status-code parsed", b"HTTP/1.1 2x0 OK\r\n\r\n").await);
     all.push(answered("invalid HTTP version parsed", b"SSH-2.0-OpenSSH_9.9\r\n").await);
     all.push(answered("connection closed before message completed", b"").await);
+    all.push(answered("invalid HTTP header parsed", b"HTTP/1.1 200 OK\r\na b: c\r\n\r\n").await);
+    all.push(answered("invalid content-length parsed", b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n").await);
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(101));
+    all.push(answered("message head is too large", many.as_bytes()).await);
     all.push(
         answered(
             "error reading a body from connection: end of file before message length reached",
@@ -482,7 +537,6 @@ async fn clients(all: &mut Vec<Seen>) {
     let request = sender.send_request(get());
     drop(peer);
     let (result, request) = tokio::join!(connection, request);
-    println!("QUEUED {result:?} {request:?}");
     all.push(seen("operation was canceled: connection closed", request.unwrap_err()));
 
     // The connection is dropped, or panics, while its request is under way.
@@ -523,8 +577,8 @@ async fn upgrades(all: &mut Vec<Seen>) {
             response.headers_mut().insert(UPGRADE, "chat".parse().unwrap());
             ready(Ok::<_, Infallible>(response))
         };
-        let request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: chat\r\n\r\n";
-        served(request, service).await.ok();
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade, close\r\nupgrade: chat\r\n\r\n";
+        served(request, false, service).await.0.ok();
         let on = on.lock().unwrap().take().unwrap();
         all.push(seen(entry, on.await.unwrap_err()));
     }
@@ -576,11 +630,11 @@ async fn second_version(all: &mut Vec<Seen>) {
     all.push(framed("http2 error: stream error received: refused stream before processing any application logic", reset(7)).await);
     all.push(framed("http2 error: stream error received: unexpected internal error encountered", reset(2)).await);
     all.push(
-        framed("http2 error: stream error received: stream no longer needed", reset(8))
+        framed("http2 error: stream error received: …", reset(8))
             .await,
     );
-    all.push(framed("http2 error: stream error received: unspecific protocol error detected", reset(1)).await);
-    all.push(framed("http2 error: stream error received: endpoint requires HTTP/1.1", reset(13)).await);
+    all.push(framed("http2 error: stream error received: …", reset(1)).await);
+    all.push(framed("http2 error: stream error received: …", reset(13)).await);
     all.push(
         framed(
             "http2 error: connection error received: not a result of an error",
@@ -619,13 +673,14 @@ async fn second_version(all: &mut Vec<Seen>) {
         client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(io))
             .await
             .unwrap();
-    tokio::spawn(connection);
     peer.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
     let request = Request::get("http://a/").body(Full::<Bytes>::default()).unwrap();
+    let (result, request) = tokio::join!(connection, sender.send_request(request));
     all.push(seen(
         "http2 error: connection error detected: frame with invalid size",
-        sender.send_request(request).await.unwrap_err(),
+        result.unwrap_err(),
     ));
+    all.push(seen("operation was canceled: connection closed", request.unwrap_err()));
 
     // A server that has gone without a word.
     let (io, mut peer) = duplex(1 << 20);
@@ -697,7 +752,7 @@ async fn pooled(all: &mut Vec<Seen>) {
     };
     let (result, ()) = tokio::join!(client.request(get("http://a.test/")), peer);
     all.push(seen(
-        "client error (SendRequest): connection closed before message completed",
+        "client error (SendRequest): …",
         result.unwrap_err(),
     ));
 
@@ -707,8 +762,24 @@ async fn pooled(all: &mut Vec<Seen>) {
         .build(once(Broken::new(io)));
     drop(peer);
     let error = client.request(get("http://a.test/")).await.unwrap_err();
-    println!("CLOSED {}", chain(&error));
-    all.push(seen("client error (SendRequest): channel closed", error));
+    all.push(seen("client error (SendRequest): …", error));
+
+    let (io, mut peer) = duplex(1024);
+    let client = Client::builder(TokioExecutor::new())
+        .retry_canceled_requests(false)
+        .build(once(Broken::new(io)));
+    let answer = async {
+        head(&mut peer).await;
+        peer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    };
+    let first = client.request(get("http://a.test/"));
+    tokio::join!(first, answer).0.unwrap().into_body().collect().await.unwrap();
+    tokio::task::yield_now().await;
+    drop(peer);
+    all.push(seen(
+        "client error (Canceled): …",
+        client.request(get("http://a.test/")).await.unwrap_err(),
+    ));
 
     // HttpConnector. Each error is that of a request: the connector alone prints the second half.
     let resolver = |addresses: &'static [SocketAddr]| {
@@ -728,32 +799,32 @@ async fn pooled(all: &mut Vec<Seen>) {
         };
     for (entry, change, to, url) in [
         (
-            "client error (Connect): tcp connect error: Connection refused (os error 111)",
+            "tcp connect error: Connection refused (os error 111)",
             (|_| {}) as fn(&mut HttpConnector<_>),
             here,
             "http://a.test/",
         ),
         (
-            "client error (Connect): tcp connect error: Network unreachable",
+            "tcp connect error: Network unreachable",
             |_| {},
             &[],
             "http://a.test/",
         ),
-        ("client error (Connect): dns error: …", |_| {}, here, "http://unknown.test/"),
+        ("dns error: …", |_| {}, here, "http://unknown.test/"),
         (
-            "client error (Connect): invalid URL, scheme is not http",
+            "invalid URL, scheme is not http",
             |_| {},
             here,
             "https://a.test/",
         ),
         (
-            "client error (Connect): tcp bind local error: …",
+            "tcp bind local error: …",
             |connector| connector.set_local_address(Some([192, 0, 2, 1].into())),
             here,
             "http://a.test/",
         ),
         (
-            "client error (Connect): tcp bind interface error: …",
+            "tcp bind interface error: …",
             |connector| {
                 connector.set_interface("nothing0");
             },
@@ -762,8 +833,12 @@ async fn pooled(all: &mut Vec<Seen>) {
         ),
     ] {
         let error = connector(change, to).request(get(url)).await.expect_err(entry);
-        all.push(seen(entry, error));
+        let error = seen(entry, error);
+        assert_eq!(error.methods, ["is_connect"], "{}", error.text);
+        all.push(Seen { methods: Vec::new(), ..error });
     }
+    let error = connector(|_| {}, here).request(get("http://a.test/")).await;
+    all.push(seen("client error (Connect): …", error.unwrap_err()));
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     let error = connector.call(Uri::from_static("/path")).await.unwrap_err();
@@ -771,7 +846,7 @@ async fn pooled(all: &mut Vec<Seen>) {
 
     let failing = tower::service_fn(|()| ready(Err::<(), _>(io::Error::other("down"))));
     let error = Singleton::new(failing).call(()).await.err().unwrap();
-    all.push(seen("singleton connection error", error));
+    all.push(seen("singleton connection error: …", error));
 }
 
 /// A port on which nobody listens.
@@ -842,7 +917,7 @@ async fn proxies(all: &mut Vec<Seen>) {
     let to = |uri| Uri::from_static(uri);
     let mut unreachable = Tunnel::new(to("http://proxy.test"), refused());
     all.push(seen(
-        "tunnel error: failed to create underlying connection",
+        "tunnel error: failed to create underlying connection: …",
         unreachable.call(to("https://a.test/")).await.err().unwrap(),
     ));
     let (io, _peer) = duplex(1024);
@@ -856,7 +931,7 @@ async fn proxies(all: &mut Vec<Seen>) {
     io.reads = Some(0);
     let mut broken = Tunnel::new(to("http://proxy.test"), once(io));
     all.push(seen(
-        "tunnel error: io error establishing tunnel",
+        "tunnel error: io error establishing tunnel: …",
         broken.call(to("https://a.test/")).await.err().unwrap(),
     ));
 
@@ -896,31 +971,31 @@ async fn proxies(all: &mut Vec<Seen>) {
         socks5("SOCKS error: credentials not accepted", URL, &[5, 2, 1, 1]).await,
     );
     for (answer, text) in [
-        (&[5, 2, 1, 0, 5, 1, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: general server failure"),
-        (&[5, 2, 1, 0, 5, 2, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: connection not allowed"),
-        (&[5, 2, 1, 0, 5, 3, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: network unreachable"),
-        (&[5, 2, 1, 0, 5, 4, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: host unreachable"),
+        (&[5, 2, 1, 0, 5, 1, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: …"),
+        (&[5, 2, 1, 0, 5, 2, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: …"),
+        (&[5, 2, 1, 0, 5, 3, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: …"),
+        (&[5, 2, 1, 0, 5, 4, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: …"),
         (&[5, 2, 1, 0, 5, 5, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: connection refused"),
-        (&[5, 2, 1, 0, 5, 6, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: ttl expired"),
-        (&[5, 2, 1, 0, 5, 7, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: command not supported"),
-        (&[5, 2, 1, 0, 5, 8, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: address type not supported"),
+        (&[5, 2, 1, 0, 5, 6, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: …"),
+        (&[5, 2, 1, 0, 5, 7, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: …"),
+        (&[5, 2, 1, 0, 5, 8, 0, 1, 0, 0, 0, 0, 0, 0], "SOCKS error: …"),
     ] {
         all.push(socks5(text, URL, answer).await);
     }
     all.push(socks4("SOCKS error: IPV6 is not supported", "https://[::1]/", b"").await);
     for (answer, text) in [
-        (&[0, 91, 0, 0, 0, 0, 0, 0], "SOCKS error: server failed to execute command"),
-        (&[0, 92, 0, 0, 0, 0, 0, 0], "SOCKS error: server ident service failed"),
+        (&[0, 91, 0, 0, 0, 0, 0, 0], "SOCKS error: …"),
+        (&[0, 92, 0, 0, 0, 0, 0, 0], "SOCKS error: …"),
         (
             &[0, 93, 0, 0, 0, 0, 0, 0],
-            "SOCKS error: server ident service did not recognise client identifier",
+            "SOCKS error: …",
         ),
     ] {
         all.push(socks4(text, URL, answer).await);
     }
     let resolved = SocksV4::new(to("http://proxy.test"), once(answering(b"")));
     let error = resolved.local_dns(true).call(to("https://a.invalid/")).await;
-    println!("LOCAL {}", chain(&error.err().unwrap()));
+    all.push(seen("SOCKS error: io error during SOCKS handshake", error.err().unwrap()));
 }
 
 // Bodies.
@@ -1002,10 +1077,393 @@ async fn panics(all: &mut Vec<Seen>) {
     all.push(caught("src.len() must fit in remaining()", || {
         buffer.unfilled().put_slice(b"hello");
     }));
+    all.push(caught("src.len() must fit in remaining()", || {
+        buffer.unfilled().initialize_unfilled_to(3);
+    }));
 }
 
-#[test]
-fn print() {
+// The page.
+
+const PAGE: &str = "src/reference/errors.md";
+const CRATES: [&str; 3] = ["hyper", "hyper-util", "http-body-util"];
+
+/// A heading of the third level, and what stands below it.
+#[derive(Clone)]
+struct Entry {
+    group: String,
+    /// What the heading says; without the backticks, if all of it is code.
+    message: String,
+    code: bool,
+    line: usize,
+    text: String,
+}
+
+fn page() -> String {
+    fs::read_to_string(root().join(PAGE)).unwrap()
+}
+
+fn entries(page: &str) -> Vec<Entry> {
+    let mut group = String::new();
+    let mut entries: Vec<Entry> = Vec::new();
+    for (line, text) in (1..).zip(page.lines()) {
+        if let Some(title) = text.strip_prefix("## ") {
+            title.clone_into(&mut group);
+        } else if let Some(title) = text.strip_prefix("### ") {
+            let ticks = if title.starts_with("``") { "``" } else { "`" };
+            let inner =
+                title.strip_prefix(ticks).and_then(|it| it.strip_suffix(ticks));
+            let (code, message) =
+                inner.map_or((false, title), |inner| (true, inner.trim()));
+            entries.push(Entry {
+                group: group.clone(),
+                message: message.to_owned(),
+                code,
+                line,
+                text: String::new(),
+            });
+        } else if let Some(entry) = entries.last_mut()
+            && entry.group == group
+        {
+            entry.text += text;
+            entry.text.push('\n');
+        }
+    }
+    entries
+}
+
+/// The pieces of code in a text, and in the headings.
+fn code(text: &str) -> Vec<String> {
+    static CODE: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"``\s(.+?)\s``|`([^`]+)`").unwrap());
+    let found = CODE.captures_iter(text);
+    found
+        .map(|found| {
+            let piece = found.get(1).or(found.get(2)).unwrap().as_str();
+            piece.split_whitespace().collect::<Vec<_>>().join(" ")
+        })
+        .collect()
+}
+
+impl Entry {
+    fn place(&self) -> String {
+        format!("{PAGE}:{}", self.line)
+    }
+
+    /// The methods that it begins with.
+    fn methods(&self) -> Vec<String> {
+        static METHODS: LazyLock<Regex> =
+            LazyLock::new(|| Regex::new(r"^(`is_\w+\(\)`(?:, )?)+").unwrap());
+        let methods = METHODS.find(self.text.trim_start());
+        let methods = methods.map_or(Vec::new(), |found| code(found.as_str()));
+        methods.into_iter().map(|it| it.trim_end_matches("()").to_owned()).collect()
+    }
+
+    /// The crate and the file that it names as its source.
+    fn source(&self) -> Option<(String, String)> {
+        static SOURCE: LazyLock<Regex> =
+            LazyLock::new(|| Regex::new(r"^Source: `([a-z-]+)/(src/[^`]+)`").unwrap());
+        let source = SOURCE.captures(self.text.trim_start())?;
+        Some((source[1].to_owned(), source[2].to_owned()))
+    }
+
+    fn is_compiler(&self) -> bool {
+        self.group == "The compiler"
+    }
+
+    fn is_symptom(&self) -> bool {
+        self.group == "Symptoms without a message"
+    }
+}
+
+/// Matches what the page writes as this, where `…` stands for anything.
+fn shape(text: &str) -> String {
+    regex::escape(text).replace('…', ".*")
+}
+
+/// Whether the chain has this as one of its parts, or several.
+fn is_part(part: &str, chain: &str) -> bool {
+    let pattern = format!("(?s)(^|: ){}($|: )", shape(part));
+    Regex::new(&pattern).unwrap().is_match(chain)
+}
+
+// What is wrong with the page, as lines `page:line: what: how to fix it`.
+
+/// Errors that are made and are not those of their entries, and entries whose errors nobody makes.
+fn wrong_errors(page: &str, seen: &[Seen]) -> Vec<String> {
+    let entries = entries(page);
+    let mut defects = Vec::new();
+    for Seen { entry, text, methods, answer } in seen {
+        let Some(entry) = entries.iter().find(|it| it.message == *entry) else {
+            defects.push(format!("{PAGE}: it has no entry `{entry}`, whose error is made by snippets/tests/reference/errors.rs: add it, or correct the name there"));
+            continue;
+        };
+        let place = entry.place();
+        // A list in the text may say how the chain ends.
+        let named = is_part(&entry.message, text)
+            || code(&entry.text).iter().any(|code| text.ends_with(&format!(": {code}")));
+        let begins = entry.message.split('…').next().unwrap();
+        let whole = entry.message.contains('…')
+            && text.starts_with(begins.rsplit_once(": ").map_or("", |(before, _)| before));
+        if !(is_part(&entry.message, text) || named && whole) {
+            defects.push(format!("{place}: `{}` is printed as `{text}`: correct the heading, or add the end of the chain to the text", entry.message));
+        }
+        if entry.methods() != *methods {
+            let wanted = methods.iter().map(|it| format!("`{it}()`"));
+            let wanted = wanted.collect::<Vec<_>>().join(", ");
+            defects.push(format!("{place}: of the methods these are true of `{}`: begin with \"{wanted}\"", entry.message));
+        }
+        let says = Regex::new(r"hyper answers (\d{3})").unwrap();
+        let said: Option<u16> =
+            says.captures(&entry.text).map(|said| said[1].parse().unwrap());
+        if answer.is_some() && said != *answer {
+            defects.push(format!("{place}: hyper answers {} to what causes `{}`: say so", answer.unwrap(), entry.message));
+        }
+        if answer.is_none() && said.is_some() && entry.text.contains("Server: ") && !entry.text.contains("Client") {
+            defects.push(format!("{place}: hyper answers nothing to what causes `{}`: remove the number", entry.message));
+        }
+    }
+    for entry in entries.iter().filter(|it| !it.is_compiler() && !it.is_symptom()) {
+        let is_seen = seen.iter().any(|seen| seen.entry == entry.message);
+        match entry.source() {
+            None if !is_seen => defects.push(format!("{}: nothing makes the error `{}`: make it in snippets/tests/reference/errors.rs, or begin with \"Source: `CRATE/src/FILE.rs`\"", entry.place(), entry.message)),
+            Some(_) if is_seen => defects.push(format!("{}: a test makes the error `{}`: remove its source", entry.place(), entry.message)),
+            _ => {}
+        }
+    }
+    defects
+}
+
+/// The crates, read once, with all that is in quotes in each of their files.
+struct Source {
+    name: &'static str,
+    version: String,
+    texts: Vec<Text>,
+    quoted: BTreeMap<String, String>,
+}
+
+static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| {
+    let crates = CRATES.into_iter().map(|name| {
+        let read = sources::locked(root(), name, if name == "hyper" { "1" } else { "0.1" });
+        source(name, &read)
+    });
+    crates.chain([source("h2", &sources::locked(root(), "h2", "0.4"))]).collect()
+});
+
+fn source(name: &'static str, read: &sources::Crate) -> Source {
+    let files = read.files().into_iter();
+    Source {
+        name,
+        version: read.version.to_string(),
+        texts: read.texts(),
+        quoted: files.map(|file| (file.clone(), read.text(&file))).collect(),
+    }
+}
+
+/// Functions whose text is no message: names of `Debug`, of headers, of parts of a URI, of the environment.
+const NO_MESSAGES: [&str; 23] = [
+    "HeaderName::from_static",
+    "HeaderValue::from_static",
+    "SCDynamicStoreBuilder::new",
+    "connection_has",
+    "debug_struct",
+    "debug_tuple",
+    "env::var_os",
+    "eq_ignore_ascii_case",
+    "field",
+    "get_string",
+    "get_u32",
+    "header_value_list_has",
+    "join",
+    "open",
+    "pad",
+    "parse",
+    "path_and_query",
+    "replace",
+    "unwrap_or",
+    "write_full_header_line",
+    "write_header_name_with_colon",
+    "write_str",
+    // The name in another text.
+    "check",
+];
+
+/// Texts that nobody can see, and why.
+const UNSEEN: &[(&str, &str, &str)] = &[
+    ("src/body/length.rs", "", "for the log alone"),
+    ("src/error.rs", "operation aborted by an application callback", "for programs in C"),
+    ("src/client/conn/http2.rs", "http2 cannot upgrade", "hyper does not ask for it"),
+    ("src/common/buf.rs", "", "hyper's own buffers"),
+    ("src/proto/h1/conn.rs", "poll_read_body invalid state: {:?}", "a state of hyper's own"),
+    ("src/proto/h1/conn.rs", "write_body invalid state: {:?}", "a state of hyper's own"),
+    ("src/proto/h1/conn.rs", "write_trailers invalid state: {:?}", "a state of hyper's own"),
+    ("src/proto/h1/io.rs", "The max_buf_size cannot be smaller than {MINIMUM_MAX_BUFFER_SIZE}.", "the builders look first"),
+    ("src/proto/h1/role.rs", "BodyLength::Unknown would set chunked", "a state of hyper's own"),
+    ("src/client/legacy/client.rs", "authority_form with relative uri", "the client looks first"),
+    ("src/client/legacy/connect/dns.rs", "Not a valid domain name", "any name is one so far"),
+    ("src/client/legacy/connect/proxy/socks/mod.rs", "missing destination port", "no port means 443"),
+    ("src/client/legacy/connect/proxy/socks/mod.rs", "failed serialize request", "its buffer grows"),
+    ("src/client/legacy/connect/proxy/socks/mod.rs", "unexpected eof", "a SOCKS error has no source"),
+    ("src/client/legacy/connect/proxy/socks/v4/messages.rs", "success", "is no error"),
+    ("src/client/legacy/connect/proxy/socks/v5/messages.rs", "success", "is no error"),
+    ("src/client/legacy/pool.rs", "pool is disabled", "the client does not ask such a pool"),
+    ("src/client/pool/negotiate.rs", "sentinel error; using other", "negotiate takes it back"),
+    ("src/client/pool/singleton.rs", "singleton participant polled after making was canceled", "a future polled after its end"),
+    ("src/common/lazy.rs", "lazy state wrong", "a state of its own"),
+    ("src/service/oneshot.rs", "polled after complete", "a future polled after its end"),
+];
+
+/// A text with `{}` in it as a pattern; on the page `…` may stand there.
+fn pattern(text: &str) -> String {
+    static HOLE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\\\{[^{}]*\\\}").unwrap());
+    let text = regex::escape(text.trim_end_matches([':', ' ']));
+    HOLE.replace_all(&text, "(?:…|.+?)").into_owned()
+}
+
+/// Texts of the crates that the page does not have.
+fn missing_texts(page: &str) -> Vec<String> {
+    let on_page: Vec<String> = code(page);
+    let mut defects = Vec::new();
+    for source in SOURCES.iter().filter(|it| it.name != "h2") {
+        for text in &source.texts {
+            let unseen = match &text.kind {
+                Kind::Expect => true,
+                Kind::Argument(of) if NO_MESSAGES.contains(&&**of) => true,
+                _ => UNSEEN.iter().any(|(file, unseen, _)| {
+                    *file == text.file && (unseen.is_empty() || *unseen == text.text)
+                }),
+            };
+            let said = Regex::new(&format!("(?:^|: ){}(?:$|: )", pattern(&text.text))).unwrap();
+            if !unseen && !on_page.iter().any(|code| said.is_match(code)) {
+                defects.push(format!("{PAGE}: it does not have `{}`, {} {}, {}:{}: add an entry with this heading, or, if nobody can see the text, the reason to UNSEEN in snippets/tests/reference/errors.rs", text.text, source.name, source.version, text.file, text.line));
+            }
+        }
+    }
+    defects
+}
+
+/// Entries whose words no crate has.
+fn invented_texts(page: &str) -> Vec<String> {
+    // Of the operating system and of the standard library.
+    let others = ["Connection refused (os error 111)", "…"];
+    let texts = SOURCES.iter().flat_map(|source| &source.texts);
+    let texts: BTreeSet<&str> = texts.map(|text| &*text.text).collect();
+    let patterns = texts.into_iter().map(pattern).chain(others.map(regex::escape));
+    let patterns: Vec<Regex> = patterns
+        .filter(|pattern| pattern.len() > 2)
+        .map(|pattern| Regex::new(&format!("^(?:{pattern})$")).unwrap())
+        .collect();
+    fn quoted(message: &str) -> bool {
+        let quoted = format!("\"{message}\"");
+        SOURCES.iter().any(|it| it.quoted.values().any(|file| file.contains(&quoted)))
+    }
+    /// Whether it is one text, or several after one another.
+    fn known(message: &str, patterns: &[Regex]) -> bool {
+        let is = |part: &str| part == "…" || patterns.iter().any(|it| it.is_match(part)) || quoted(part);
+        let cuts = message.match_indices(": ").map(|(at, _)| at);
+        is(message)
+            || cuts.into_iter().any(|at| is(&message[..at]) && known(&message[at + 2..], patterns))
+    }
+    let mut defects = Vec::new();
+    for entry in entries(page).iter().filter(|it| !it.is_compiler() && !it.is_symptom()) {
+        // `chunk … over limit` is more than one text; those stand in the list below it.
+        let message = &entry.message;
+        let several = message.split_once(": ").is_some_and(|(before, end)| {
+            known(before, &patterns)
+                && end.contains('…')
+                && code(&entry.text).iter().any(|it| {
+                    Regex::new(&format!("^{}$", shape(end))).unwrap().is_match(it)
+                        && known(it, &patterns)
+                })
+        });
+        if !known(message, &patterns) && !several {
+            defects.push(format!("{}: hyper, hyper-util, http-body-util and h2 have no text `{message}`: correct the heading, or remove the entry", entry.place()));
+        }
+        if let Some((name, file)) = entry.source() {
+            let source = SOURCES.iter().find(|it| it.name == name);
+            let text = source.and_then(|it| it.quoted.get(&file));
+            let last = message.trim_end_matches(['…', ':', ' ']);
+            let last = last.strip_prefix("client error (").map_or(last, |it| it.trim_end_matches(')'));
+            if !text.is_some_and(|text| text.contains(last)) {
+                defects.push(format!("{}: {name}/{file} does not have `{last}`: name the file that does", entry.place()));
+            }
+        }
+    }
+    defects
+}
+
+/// What the compiler says of the programs in snippets/mistakes: the path, and the first line.
+fn mistakes() -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for folder in fs::read_dir(root().join("snippets/mistakes")).unwrap() {
+        let Ok(files) = fs::read_dir(folder.unwrap().path()) else { continue };
+        for file in files.map(|file| file.unwrap().path()) {
+            if file.extension().is_some_and(|it| it == "stderr") {
+                let text = fs::read_to_string(&file).unwrap();
+                let first = text.lines().next().unwrap();
+                let (_, message) = first.split_once(": ").unwrap();
+                let path = file.strip_prefix(root()).unwrap();
+                all.push((path.to_str().unwrap().to_owned(), message.to_owned()));
+            }
+        }
+    }
+    all.sort();
+    all
+}
+
+/// Messages of the compiler that the page does not have, and entries that it never says.
+fn wrong_compiler(page: &str) -> Vec<String> {
+    let mistakes = mistakes();
+    let entries = entries(page);
+    let of_compiler: Vec<_> = entries.iter().filter(|it| it.is_compiler()).collect();
+    let is = |entry: &Entry, message: &str| {
+        Regex::new(&format!("^{}$", shape(&entry.message))).unwrap().is_match(message)
+    };
+    let mut defects = Vec::new();
+    for (path, message) in &mistakes {
+        let count = of_compiler.iter().filter(|entry| is(entry, message)).count();
+        if count == 0 {
+            defects.push(format!("{PAGE}: it has no entry for `{message}`, {path}: add it to \"The compiler\", with … for the types"));
+        }
+    }
+    for entry in of_compiler {
+        if !mistakes.iter().any(|(_, message)| is(entry, message)) {
+            defects.push(format!("{}: no program in snippets/mistakes ends with `{}`: add one, or remove the entry", entry.place(), entry.message));
+        }
+    }
+    defects
+}
+
+/// Entries that do not lead to a page with tests.
+fn wrong_links(page: &str) -> Vec<String> {
+    let link = Regex::new(r"\]\(\.\./([a-z/-]+[a-z0-9-]*)\.md(?:#[^)]*)?\)").unwrap();
+    let mut defects = Vec::new();
+    let mut known = BTreeMap::new();
+    for entry in entries(page) {
+        if let Some(line) = known.insert(entry.message.clone(), entry.line) {
+            defects.push(format!("{}: line {line} has `{}` too: keep one", entry.place(), entry.message));
+        }
+        if entry.code == entry.is_symptom() {
+            defects.push(format!("{}: a message is code, and a symptom is not: change the heading", entry.place()));
+        }
+        let linked = link.captures_iter(&entry.text).any(|found| {
+            !entry.is_symptom() || {
+                let tests = format!("snippets/tests/{}.rs", found[1].replace('-', "_"));
+                root().join(tests).exists()
+            }
+        });
+        if !linked {
+            defects.push(format!("{}: it leads to no page of this book that shows it: link one", entry.place()));
+        }
+    }
+    defects
+}
+
+#[track_caller]
+fn none(defects: &[String]) {
+    assert!(defects.is_empty(), "\n{}", defects.join("\n"));
+}
+
+fn all() -> Vec<Seen> {
     paused(async {
         let mut all = Vec::new();
         servers(&mut all).await;
@@ -1016,8 +1474,31 @@ fn print() {
         proxies(&mut all).await;
         bodies(&mut all).await;
         panics(&mut all).await;
-        for seen in all {
-            println!("{}\n    {}\n    {:?}", seen.entry, seen.text, seen.methods);
-        }
-    });
+        all
+    })
+}
+
+#[test]
+fn each_error_is_printed_as_its_entry_says() {
+    none(&wrong_errors(&page(), &all()));
+}
+
+#[test]
+fn each_text_of_the_crates_has_an_entry() {
+    none(&missing_texts(&page()));
+}
+
+#[test]
+fn each_entry_has_the_words_of_a_crate() {
+    none(&invented_texts(&page()));
+}
+
+#[test]
+fn each_message_of_the_compiler_has_an_entry_and_each_entry_a_program() {
+    none(&wrong_compiler(&page()));
+}
+
+#[test]
+fn each_entry_leads_to_a_page() {
+    none(&wrong_links(&page()));
 }
