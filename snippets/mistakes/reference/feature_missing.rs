@@ -1,3 +1,3 @@
-use hyper_util::client::legacy::connect::proxy::Tunnel;
+use http_body_util::channel::Channel;
 
 fn main() {}

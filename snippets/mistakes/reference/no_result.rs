@@ -1,19 +1,14 @@
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 
 async fn handle(_: Request<Incoming>) -> Response<Full<Bytes>> {
     Response::new(Full::from("hello"))
 }
 
-fn serve(stream: tokio::net::TcpStream) {
-    let io = TokioIo::new(stream);
-    drop(http1::Builder::new().serve_connection(io, service_fn(handle)));
-}
+fn serve(_: impl HttpService<Incoming>) {}
 
 fn main() {
-    let _ = serve;
+    serve(service_fn(handle));
 }
