@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::error::Error;
 use std::fs;
-use std::future::{Future, ready};
+use std::future::{Future, pending, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use harness::root;
+use harness::{page, root};
 use futures_util::stream;
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody};
@@ -57,19 +57,15 @@ fn seen(entry: &'static str, error: impl Into<BoxError>) -> Seen {
     let error = error.into();
     let mut methods = Vec::new();
     let mut next: Option<&(dyn Error + 'static)> = Some(&*error);
-    let mut asked = false;
+    // Of the first that has any.
     while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<legacy::Error>()
-            && error.is_connect()
-        {
-            methods.push("is_connect");
+        if let Some(error) = error.downcast_ref::<legacy::Error>() {
+            methods.extend(error.is_connect().then_some("is_connect"));
+            break;
         }
-        // The innermost: an error of a service may have one of hyper as its source.
-        if let Some(error) = error.downcast_ref::<hyper::Error>()
-            && !asked
-        {
-            asked = true;
-            methods.extend(true_of(error));
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            methods = true_of(error);
+            break;
         }
         next = error.source();
     }
@@ -537,7 +533,11 @@ async fn clients(all: &mut Vec<Seen>) {
     let request = sender.send_request(get());
     drop(peer);
     let (result, request) = tokio::join!(connection, request);
-    all.push(seen("operation was canceled: connection closed", request.unwrap_err()));
+    result.unwrap();
+    all.push(seen(
+        "operation was canceled: connection closed before message completed",
+        request.unwrap_err(),
+    ));
 
     // The connection is dropped, or panics, while its request is under way.
     let (mut sender, connection, mut peer) = connect().await;
@@ -565,20 +565,35 @@ async fn upgrades(all: &mut Vec<Seen>) {
     let error = hyper::upgrade::on(Request::new(())).await.unwrap_err();
     all.push(seen("no upgrade available", error));
 
-    for (entry, status) in [
-        ("upgrade expected but low level API in use", StatusCode::SWITCHING_PROTOCOLS),
-        ("operation was canceled: upgrade expected but not completed", StatusCode::OK),
-    ] {
-        let on = Arc::new(Mutex::new(None));
-        let service = |request: Request<Incoming>| {
+    let (manual, lost) = (
+        "upgrade expected but low level API in use",
+        "operation was canceled: upgrade expected but not completed",
+    );
+    let ask = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: chat\r\n\r\n";
+    for (entry, ends) in [(manual, false), (lost, true)] {
+        let on = Mutex::new(None);
+        let service = service_fn(|request: Request<Incoming>| {
             *on.lock().unwrap() = Some(hyper::upgrade::on(request));
             let mut response = hello();
-            *response.status_mut() = status;
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             response.headers_mut().insert(UPGRADE, "chat".parse().unwrap());
-            ready(Ok::<_, Infallible>(response))
-        };
-        let request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade, close\r\nupgrade: chat\r\n\r\n";
-        served(request, false, service).await.0.ok();
+            async move {
+                // The connection is dropped meanwhile.
+                if ends {
+                    pending::<()>().await;
+                }
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let (mut peer, io) = duplex(1024);
+        peer.write_all(ask).await.unwrap();
+        let connection =
+            server::conn::http1::Builder::new().serve_connection(TokioIo::new(io), service);
+        if ends {
+            assert!(connection.with_upgrades().now_or_never().is_none());
+        } else {
+            connection.await.unwrap();
+        }
         let on = on.lock().unwrap().take().unwrap();
         all.push(seen(entry, on.await.unwrap_err()));
     }
@@ -675,12 +690,15 @@ async fn second_version(all: &mut Vec<Seen>) {
             .unwrap();
     peer.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
     let request = Request::get("http://a/").body(Full::<Bytes>::default()).unwrap();
-    let (result, request) = tokio::join!(connection, sender.send_request(request));
+    let connection = tokio::spawn(connection);
+    all.push(seen(
+        "operation was canceled: connection closed",
+        sender.send_request(request).await.unwrap_err(),
+    ));
     all.push(seen(
         "http2 error: connection error detected: frame with invalid size",
-        result.unwrap_err(),
+        connection.await.unwrap().unwrap_err(),
     ));
-    all.push(seen("operation was canceled: connection closed", request.unwrap_err()));
 
     // A server that has gone without a word.
     let (io, mut peer) = duplex(1 << 20);
@@ -1038,12 +1056,14 @@ async fn panics(all: &mut Vec<Seen>) {
     .catch_unwind()
     .await;
     all.push(panicked("You must supply a timer.", result.expect_err("no timer")));
+    let least = page("reference/errors").number("Choose at least {} bytes") as usize;
     all.push(caught(
         "the max_buf_size cannot be smaller than the minimum that h1 specifies.",
         || {
-            server::conn::http1::Builder::new().max_buf_size(8191);
+            server::conn::http1::Builder::new().max_buf_size(least - 1);
         },
     ));
+    server::conn::http1::Builder::new().max_buf_size(least);
     all.push(caught("invalid byte in static reason phrase", || {
         hyper::ext::ReasonPhrase::from_static(b"two\nlines");
     }));
@@ -1077,7 +1097,7 @@ async fn panics(all: &mut Vec<Seen>) {
     all.push(caught("src.len() must fit in remaining()", || {
         buffer.unfilled().put_slice(b"hello");
     }));
-    all.push(caught("src.len() must fit in remaining()", || {
+    all.push(caught("n overflows remaining", || {
         buffer.unfilled().initialize_unfilled_to(3);
     }));
 }
@@ -1098,7 +1118,7 @@ struct Entry {
     text: String,
 }
 
-fn page() -> String {
+fn the_page() -> String {
     fs::read_to_string(root().join(PAGE)).unwrap()
 }
 
@@ -1212,14 +1232,10 @@ fn wrong_errors(page: &str, seen: &[Seen]) -> Vec<String> {
             let wanted = wanted.collect::<Vec<_>>().join(", ");
             defects.push(format!("{place}: of the methods these are true of `{}`: begin with \"{wanted}\"", entry.message));
         }
-        let says = Regex::new(r"hyper answers (\d{3})").unwrap();
-        let said: Option<u16> =
-            says.captures(&entry.text).map(|said| said[1].parse().unwrap());
-        if answer.is_some() && said != *answer {
-            defects.push(format!("{place}: hyper answers {} to what causes `{}`: say so", answer.unwrap(), entry.message));
-        }
-        if answer.is_none() && said.is_some() && entry.text.contains("Server: ") && !entry.text.contains("Client") {
-            defects.push(format!("{place}: hyper answers nothing to what causes `{}`: remove the number", entry.message));
+        let wanted = answer.map(|status| format!("hyper answers {status}"));
+        if wanted.is_some_and(|wanted| !entry.text.contains(&wanted)) {
+            let status = answer.unwrap();
+            defects.push(format!("{place}: hyper answers {status} to what causes `{}`: say \"hyper answers {status}\"", entry.message));
         }
     }
     for entry in entries.iter().filter(|it| !it.is_compiler() && !it.is_symptom()) {
@@ -1228,6 +1244,10 @@ fn wrong_errors(page: &str, seen: &[Seen]) -> Vec<String> {
             None if !is_seen => defects.push(format!("{}: nothing makes the error `{}`: make it in snippets/tests/reference/errors.rs, or begin with \"Source: `CRATE/src/FILE.rs`\"", entry.place(), entry.message)),
             Some(_) if is_seen => defects.push(format!("{}: a test makes the error `{}`: remove its source", entry.place(), entry.message)),
             _ => {}
+        }
+        let answers = |seen: &Seen| seen.entry == entry.message && seen.answer.is_some();
+        if entry.text.contains("hyper answers ") && !seen.iter().any(answers) {
+            defects.push(format!("{}: hyper answers nothing to what causes `{}`: remove the status", entry.place(), entry.message));
         }
     }
     defects
@@ -1382,6 +1402,7 @@ fn invented_texts(page: &str) -> Vec<String> {
             let source = SOURCES.iter().find(|it| it.name == name);
             let text = source.and_then(|it| it.quoted.get(&file));
             let last = message.trim_end_matches(['…', ':', ' ']);
+            let last = last.rsplit_once(": ").map_or(last, |(_, last)| last);
             let last = last.strip_prefix("client error (").map_or(last, |it| it.trim_end_matches(')'));
             if !text.is_some_and(|text| text.contains(last)) {
                 defects.push(format!("{}: {name}/{file} does not have `{last}`: name the file that does", entry.place()));
@@ -1480,25 +1501,84 @@ fn all() -> Vec<Seen> {
 
 #[test]
 fn each_error_is_printed_as_its_entry_says() {
-    none(&wrong_errors(&page(), &all()));
+    none(&wrong_errors(&the_page(), &all()));
 }
 
 #[test]
 fn each_text_of_the_crates_has_an_entry() {
-    none(&missing_texts(&page()));
+    none(&missing_texts(&the_page()));
 }
 
 #[test]
 fn each_entry_has_the_words_of_a_crate() {
-    none(&invented_texts(&page()));
+    none(&invented_texts(&the_page()));
 }
 
 #[test]
 fn each_message_of_the_compiler_has_an_entry_and_each_entry_a_program() {
-    none(&wrong_compiler(&page()));
+    none(&wrong_compiler(&the_page()));
 }
 
 #[test]
 fn each_entry_leads_to_a_page() {
-    none(&wrong_links(&page()));
+    none(&wrong_links(&the_page()));
+}
+
+/// The page, with this in place of that; and the one defect that it then has.
+#[track_caller]
+fn defect(from: &str, to: &str, check: impl Fn(&str) -> Vec<String>) -> String {
+    let page = the_page();
+    assert!(page.contains(from), "{PAGE} does not have {from:?}: change this test");
+    let mut defects = check(&page.replacen(from, to, 1));
+    assert_eq!(defects.len(), 1, "{}", defects.join("\n"));
+    defects.remove(0)
+}
+
+/// Each check looks at a page with a mistake.
+#[test]
+fn the_checks_find_what_is_missing_changed_and_invented() {
+    #[track_caller]
+    fn says(defect: &str, pieces: &[&str]) {
+        for piece in pieces {
+            assert!(defect.contains(piece), "{defect}: it does not say {piece:?}");
+        }
+    }
+    let removed = defect("### `URI too long`", "", missing_texts);
+    says(&removed, &[PAGE, "`URI too long`", "hyper 1.", "src/error.rs:", "add an entry"]);
+    let changed = defect("`You must supply a timer.`", "`Supply a timer.`", missing_texts);
+    says(&changed, &["`You must supply a timer.`", "src/common/time.rs:"]);
+    let changed = defect("`You must supply a timer.`", "`Supply a timer.`", invented_texts);
+    says(&changed, &[PAGE, "no text `Supply a timer.`", "remove the entry"]);
+    let list = defect("`chunk trailers count overflow`", "`overflow`", missing_texts);
+    says(&list, &["`chunk trailers count overflow`", "src/proto/h1/decode.rs:"]);
+    let source = defect(
+        "Source: `hyper/src/common/lock.rs`",
+        "Source: `hyper/src/error.rs`",
+        invented_texts,
+    );
+    says(&source, &["hyper/src/error.rs does not have `lock poisoned by panic`"]);
+
+    let all = all();
+    let errors = |page: &str| wrong_errors(page, &all);
+    let method = defect("`is_parse()`, `is_parse_too_large()`. Server", "`is_parse()`. Server", errors);
+    says(&method, &["`URI too long`", "begin with \"`is_parse()`, `is_parse_too_large()`\""]);
+    let status = defect("hyper answers 414", "hyper answers 400", errors);
+    says(&status, &["`URI too long`", "hyper answers 414"]);
+    let nobody = defect("Source: `hyper/src/common/lock.rs`. ", "", errors);
+    says(&nobody, &["nothing makes the error `lock poisoned by panic: …`"]);
+    let seen = defect("The proxy answered 407", "Source: `hyper/src/error.rs`. 407", errors);
+    says(&seen, &["a test makes the error `tunnel error: proxy authorization required`"]);
+
+    let compiler = defect("### `type annotations needed`", "### `types needed`", |page| {
+        let mut defects = wrong_compiler(page);
+        defects.truncate(1);
+        defects
+    });
+    says(&compiler, &["`type annotations needed`", "body_type_unknown.stderr"]);
+    let never = defect("### `type annotations needed`", "### `types needed`", |page| {
+        wrong_compiler(page).split_off(1)
+    });
+    says(&never, &["no program in snippets/mistakes ends with `types needed`"]);
+    let link = defect(" [Decompression](../client/decompression.md).", "", wrong_links);
+    says(&link, &["link one"]);
 }
