@@ -1342,7 +1342,7 @@ fn pattern(text: &str) -> String {
 /// Texts of the crates that the page does not have.
 fn missing_texts(page: &str) -> Vec<String> {
     let on_page: Vec<String> = code(page);
-    let mut defects = Vec::new();
+    let (mut defects, mut known) = (Vec::new(), BTreeSet::new());
     for source in SOURCES.iter().filter(|it| it.name != "h2") {
         for text in &source.texts {
             let unseen = match &text.kind {
@@ -1353,7 +1353,9 @@ fn missing_texts(page: &str) -> Vec<String> {
                 }),
             };
             let said = Regex::new(&format!("(?:^|: ){}(?:$|: )", pattern(&text.text))).unwrap();
-            if !unseen && !on_page.iter().any(|code| said.is_match(code)) {
+            let on_page = || on_page.iter().any(|code| said.is_match(code));
+            // Once, at its first place.
+            if !unseen && !on_page() && known.insert((source.name, &text.text)) {
                 defects.push(format!("{PAGE}: it does not have `{}`, {} {}, {}:{}: add an entry with this heading, or, if nobody can see the text, the reason to UNSEEN in snippets/tests/reference/errors.rs", text.text, source.name, source.version, text.file, text.line));
             }
         }
