@@ -50,7 +50,8 @@ let searchTexts;
         const pasted = 30 * titleIn(section, phrase);
         let total = 0;
         for (const { whole, parts } of words) {
-            const some = Math.max(best(section, whole), Math.min(...parts.map((part) => best(section, part))) / 3);
+            const inParts = parts.length ? Math.min(...parts.map((part) => best(section, part))) / 3 : 0;
+            const some = Math.max(best(section, whole), inParts);
             if (!(some > 0)) return pasted;
             total += some;
         }
