@@ -1334,10 +1334,13 @@ const UNSEEN: &[(&str, &str, &str)] = &[
 
 /// A text with `{}` in it as a pattern; on the page `…` may stand there.
 fn pattern(text: &str) -> String {
-    static HOLE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\\\{[^{}]*\\\}").unwrap());
-    let text = regex::escape(text.trim_end_matches([':', ' ']));
-    HOLE.replace_all(&text, "(?:…|.+?)").into_owned()
+    let words: Vec<_> =
+        HOLE.split(text.trim_end_matches([':', ' '])).map(regex::escape).collect();
+    words.join("(?:…|.+?)")
 }
+
+/// What a format string leaves open.
+static HOLE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\{[^{}]*\}").unwrap());
 
 /// Texts of the crates that the page does not have.
 fn missing_texts(page: &str) -> Vec<String> {
@@ -1369,9 +1372,14 @@ fn invented_texts(page: &str) -> Vec<String> {
     let others = ["Connection refused (os error 111)", "…"];
     let texts = SOURCES.iter().flat_map(|source| &source.texts);
     let texts: BTreeSet<&str> = texts.map(|text| &*text.text).collect();
-    let patterns = texts.into_iter().map(pattern).chain(others.map(regex::escape));
-    let patterns: Vec<Regex> = patterns
-        .filter(|pattern| pattern.len() > 2)
+    // `{}: {}` would match any text.
+    let has_words = |text: &&str| {
+        let words = HOLE.replace_all(text, "");
+        words.chars().filter(|c| c.is_alphabetic()).count() > 3
+    };
+    let texts = texts.into_iter().filter(has_words).map(pattern);
+    let patterns: Vec<Regex> = texts
+        .chain(others.map(regex::escape))
         .map(|pattern| Regex::new(&format!("^(?:{pattern})$")).unwrap())
         .collect();
     fn quoted(message: &str) -> bool {
