@@ -20,7 +20,7 @@ use futures_util::stream;
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
-use hyper::header::{CONTENT_LENGTH, UPGRADE};
+use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Uri, Version, client, server};
@@ -327,6 +327,24 @@ async fn servers(all: &mut Vec<Seen>) {
         .await,
     );
     all.push(
+        response("user sent unexpected header", || {
+            let mut response = Response::new(unknown_length(&["hello"]));
+            response.headers_mut().append(CONTENT_LENGTH, "5".parse().unwrap());
+            response.headers_mut().append(CONTENT_LENGTH, "7".parse().unwrap());
+            response
+        })
+        .await,
+    );
+    all.push(
+        response("user sent unexpected header", || {
+            let mut response = Response::new(unknown_length(&["hello"]));
+            response.headers_mut().insert(CONTENT_LENGTH, "5".parse().unwrap());
+            response.headers_mut().insert(TRANSFER_ENCODING, "chunked".parse().unwrap());
+            response
+        })
+        .await,
+    );
+    all.push(
         response("error from user's Body stream: …", || {
             let error: BoxError = "the disk is gone".into();
             let frames = [Ok(Frame::data(Bytes::from("he"))), Err(error)];
@@ -426,22 +444,22 @@ async fn servers(all: &mut Vec<Seen>) {
         let service = service_fn(|_| ready(Ok::<_, Infallible>(hello())));
         let result =
             server::conn::http1::Builder::new().serve_connection(io, service).await;
-        drop(peer);
-        result.expect_err("the connection is broken")
+        let mut answer = Vec::new();
+        peer.read_to_end(&mut answer).await.unwrap();
+        (result.expect_err("the connection is broken"), answer)
     };
     const CLOSE: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
     all.push(seen(
         "connection error: …",
-        failing(b"GET / HT", |io| io.reads = Some(1)).await,
+        failing(b"GET / HT", |io| io.reads = Some(1)).await.0,
     ));
     all.push(seen(
         "error writing a body to connection: …",
-        failing(CLOSE, |io| io.write = true).await,
+        failing(CLOSE, |io| io.write = true).await.0,
     ));
-    all.push(seen(
-        "error shutting down connection: …",
-        failing(CLOSE, |io| io.shutdown = true).await,
-    ));
+    let (error, answer) = failing(CLOSE, |io| io.shutdown = true).await;
+    all.push(seen("error shutting down connection: …", error));
+    assert!(answer.ends_with(b"hello"), "all was written");
 }
 
 /// A body of these pieces that does not know its length.
@@ -496,6 +514,19 @@ async fn clients(all: &mut Vec<Seen>) {
     all.push(answered("connection closed before message completed", b"").await);
     all.push(answered("invalid HTTP header parsed", b"HTTP/1.1 200 OK\r\na b: c\r\n\r\n").await);
     all.push(answered("invalid content-length parsed", b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n").await);
+    let (io, mut peer) = duplex(1024);
+    let (mut sender, connection) = client::conn::http1::Builder::new()
+        .ignore_invalid_headers_in_responses(true)
+        .handshake::<_, Empty<Bytes>>(TokioIo::new(io))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let answer = async {
+        head(&mut peer).await;
+        peer.write_all(b"HTTP/1.1 200 OK\r\na b: c\r\nd: e\r\n\r\n").await.unwrap();
+    };
+    let response = tokio::join!(sender.send_request(get()), answer).0.unwrap();
+    assert_eq!(response.headers().len(), 1, "the invalid line is skipped");
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(101));
     all.push(answered("message head is too large", many.as_bytes()).await);
     all.push(
@@ -799,6 +830,19 @@ async fn pooled(all: &mut Vec<Seen>) {
         client.request(get("http://a.test/")).await.unwrap_err(),
     ));
 
+    // Two requests over one connection of HTTP/2, which is not made.
+    let failing = tower::util::BoxCloneSyncService::new(tower::service_fn(|_: Uri| async {
+        tokio::task::yield_now().await;
+        Err::<Broken, _>(io::Error::other("down"))
+    }));
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build(failing);
+    let (first, second) = tokio::join!(
+        client.request(get("http://a.test/")),
+        client.request(get("http://a.test/"))
+    );
+    all.push(seen("client error (Connect): …", first.unwrap_err()));
+    all.push(seen("client error (Connect): request was canceled", second.unwrap_err()));
+
     // HttpConnector. Each error is that of a request: the connector alone prints the second half.
     let resolver = |addresses: &'static [SocketAddr]| {
         tower::service_fn(move |name: Name| {
@@ -1045,6 +1089,11 @@ async fn panics(all: &mut Vec<Seen>) {
             .header_read_timeout(seconds(30))
             .serve_connection(TokioIo::new(io), service());
     }));
+    // The order does not count.
+    let (_, io) = duplex(1024);
+    let mut builder = server::conn::http1::Builder::new();
+    builder.header_read_timeout(seconds(30)).timer(TokioTimer::new());
+    drop(builder.serve_connection(TokioIo::new(io), service()));
     let (_peer, io) = duplex(1024);
     let without_timer = client::conn::http2::Builder::new(TokioExecutor::new())
         .keep_alive_interval(seconds(20))
@@ -1257,7 +1306,8 @@ fn wrong_errors(page: &str, seen: &[Seen]) -> Vec<String> {
 struct Source {
     name: &'static str,
     version: String,
-    texts: Vec<Text>,
+    /// Each with what finds it among the code of the page.
+    texts: Vec<(Text, Regex)>,
     quoted: BTreeMap<String, String>,
 }
 
@@ -1274,7 +1324,14 @@ fn source(name: &'static str, read: &sources::Crate) -> Source {
     Source {
         name,
         version: read.version.to_string(),
-        texts: read.texts(),
+        texts: read
+            .texts()
+            .into_iter()
+            .map(|text| {
+                let said = format!("(?:^|: ){}(?:$|: )", pattern(&text.text));
+                (text, Regex::new(&said).unwrap())
+            })
+            .collect(),
         quoted: files.map(|file| (file.clone(), read.text(&file))).collect(),
     }
 }
@@ -1342,12 +1399,29 @@ fn pattern(text: &str) -> String {
 /// What a format string leaves open.
 static HOLE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\{[^{}]*\}").unwrap());
 
+const CLIENT: &str = "src/client/legacy/client.rs";
+
+/// What stands in the parentheses of `client error (…)`.
+fn client_errors() -> Vec<String> {
+    let client = &SOURCES.iter().find(|it| it.name == "hyper-util").unwrap().quoted[CLIENT];
+    let (_, variants) = client.split_once("\nenum ErrorKind {").expect("it has moved");
+    let (variants, _) = variants.split_once("\n}").unwrap();
+    let names = Regex::new(r"(?m)^    (\w+),$").unwrap();
+    names.captures_iter(variants).map(|found| found[1].to_owned()).collect()
+}
+
 /// Texts of the crates that the page does not have.
 fn missing_texts(page: &str) -> Vec<String> {
     let on_page: Vec<String> = code(page);
     let (mut defects, mut known) = (Vec::new(), BTreeSet::new());
+    for kind in client_errors() {
+        let begin = format!("client error ({kind})");
+        if !on_page.iter().any(|code| code.starts_with(&begin)) {
+            defects.push(format!("{PAGE}: it does not have `{begin}`, hyper-util, {CLIENT}: add an entry with this heading"));
+        }
+    }
     for source in SOURCES.iter().filter(|it| it.name != "h2") {
-        for text in &source.texts {
+        for (text, said) in &source.texts {
             let unseen = match &text.kind {
                 Kind::Expect => true,
                 Kind::Argument(of) if NO_MESSAGES.contains(&&**of) => true,
@@ -1355,7 +1429,6 @@ fn missing_texts(page: &str) -> Vec<String> {
                     *file == text.file && (unseen.is_empty() || *unseen == text.text)
                 }),
             };
-            let said = Regex::new(&format!("(?:^|: ){}(?:$|: )", pattern(&text.text))).unwrap();
             let on_page = || on_page.iter().any(|code| said.is_match(code));
             // Once, at its first place.
             if !unseen && !on_page() && known.insert((source.name, &text.text)) {
@@ -1366,46 +1439,50 @@ fn missing_texts(page: &str) -> Vec<String> {
     defects
 }
 
-/// Entries whose words no crate has.
-fn invented_texts(page: &str) -> Vec<String> {
+/// The texts of the crates.
+static PATTERNS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     // Of the operating system and of the standard library.
     let others = ["Connection refused (os error 111)", "…"];
     let texts = SOURCES.iter().flat_map(|source| &source.texts);
-    let texts: BTreeSet<&str> = texts.map(|text| &*text.text).collect();
+    let texts: BTreeSet<&str> = texts.map(|(text, _)| &*text.text).collect();
     // `{}: {}` would match any text.
     let has_words = |text: &&str| {
         let words = HOLE.replace_all(text, "");
         words.chars().filter(|c| c.is_alphabetic()).count() > 3
     };
     let texts = texts.into_iter().filter(has_words).map(pattern);
-    let patterns: Vec<Regex> = texts
+    texts
         .chain(others.map(regex::escape))
         .map(|pattern| Regex::new(&format!("^(?:{pattern})$")).unwrap())
-        .collect();
+        .collect()
+});
+
+/// Entries whose words no crate has.
+fn invented_texts(page: &str) -> Vec<String> {
     fn quoted(message: &str) -> bool {
         let quoted = format!("\"{message}\"");
         SOURCES.iter().any(|it| it.quoted.values().any(|file| file.contains(&quoted)))
     }
     /// Whether it is one text, or several after one another.
-    fn known(message: &str, patterns: &[Regex]) -> bool {
-        let is = |part: &str| part == "…" || patterns.iter().any(|it| it.is_match(part)) || quoted(part);
+    fn known(message: &str) -> bool {
+        let is = |part: &str| part == "…" || PATTERNS.iter().any(|it| it.is_match(part)) || quoted(part);
         let cuts = message.match_indices(": ").map(|(at, _)| at);
         is(message)
-            || cuts.into_iter().any(|at| is(&message[..at]) && known(&message[at + 2..], patterns))
+            || cuts.into_iter().any(|at| is(&message[..at]) && known(&message[at + 2..]))
     }
     let mut defects = Vec::new();
     for entry in entries(page).iter().filter(|it| !it.is_compiler() && !it.is_symptom()) {
         // `chunk … over limit` is more than one text; those stand in the list below it.
         let message = &entry.message;
         let several = message.split_once(": ").is_some_and(|(before, end)| {
-            known(before, &patterns)
+            known(before)
                 && end.contains('…')
                 && code(&entry.text).iter().any(|it| {
                     Regex::new(&format!("^{}$", shape(end))).unwrap().is_match(it)
-                        && known(it, &patterns)
+                        && known(it)
                 })
         });
-        if !known(message, &patterns) && !several {
+        if !known(message) && !several {
             defects.push(format!("{}: hyper, hyper-util, http-body-util and h2 have no text `{message}`: correct the heading, or remove the entry", entry.place()));
         }
         if let Some((name, file)) = entry.source() {
@@ -1445,19 +1522,21 @@ fn mistakes() -> Vec<(String, String)> {
 fn wrong_compiler(page: &str) -> Vec<String> {
     let mistakes = mistakes();
     let entries = entries(page);
-    let of_compiler: Vec<_> = entries.iter().filter(|it| it.is_compiler()).collect();
-    let is = |entry: &Entry, message: &str| {
-        Regex::new(&format!("^{}$", shape(&entry.message))).unwrap().is_match(message)
-    };
+    let of_compiler = entries.iter().filter(|it| it.is_compiler());
+    let of_compiler: Vec<_> = of_compiler
+        .map(|it| {
+            let message = format!("^{}$", shape(&it.message));
+            (it, Regex::new(&message).unwrap())
+        })
+        .collect();
     let mut defects = Vec::new();
     for (path, message) in &mistakes {
-        let count = of_compiler.iter().filter(|entry| is(entry, message)).count();
-        if count == 0 {
+        if !of_compiler.iter().any(|(_, entry)| entry.is_match(message)) {
             defects.push(format!("{PAGE}: it has no entry for `{message}`, {path}: add it to \"The compiler\", with … for the types"));
         }
     }
-    for entry in of_compiler {
-        if !mistakes.iter().any(|(_, message)| is(entry, message)) {
+    for (entry, said) in of_compiler {
+        if !mistakes.iter().any(|(_, message)| said.is_match(message)) {
             defects.push(format!("{}: no program in snippets/mistakes ends with `{}`: add one, or remove the entry", entry.place(), entry.message));
         }
     }
@@ -1559,6 +1638,8 @@ fn the_checks_find_what_is_missing_changed_and_invented() {
     says(&changed, &["`You must supply a timer.`", "src/common/time.rs:"]);
     let changed = defect("`You must supply a timer.`", "`Supply a timer.`", invented_texts);
     says(&changed, &[PAGE, "no text `Supply a timer.`", "remove the entry"]);
+    let kind = defect("`client error (ChannelClosed)`", "`channel closed`", missing_texts);
+    says(&kind, &["`client error (ChannelClosed)`", CLIENT]);
     let list = defect("`chunk trailers count overflow`", "`overflow`", missing_texts);
     says(&list, &["`chunk trailers count overflow`", "src/proto/h1/decode.rs:"]);
     let source = defect(
