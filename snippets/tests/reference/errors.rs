@@ -944,14 +944,14 @@ fn answering(answers: &'static [u8]) -> TokioIo<DuplexStream> {
 async fn socks4(entry: &'static str, url: &str, answer: &'static [u8]) -> Seen {
     let connector = once(answering(answer));
     let mut socks = SocksV4::new(Uri::from_static("http://proxy.test"), connector);
-    seen(entry, socks.call(url.parse().unwrap()).await.err().expect(entry))
+    seen(entry, socks.call(url.parse().unwrap()).await.map(drop).expect_err(entry))
 }
 
 async fn socks5(entry: &'static str, url: &str, answer: &'static [u8]) -> Seen {
     let connector = once(answering(answer));
     let mut socks = SocksV5::new(Uri::from_static("http://proxy.test"), connector)
         .with_auth("user".into(), "password".into());
-    seen(entry, socks.call(url.parse().unwrap()).await.err().expect(entry))
+    seen(entry, socks.call(url.parse().unwrap()).await.map(drop).expect_err(entry))
 }
 
 async fn proxies(all: &mut Vec<Seen>) {
@@ -1085,9 +1085,9 @@ async fn panics(all: &mut Vec<Seen>) {
     let service = || service_fn(|_| ready(Ok::<_, Infallible>(hello())));
     all.push(caught("timeout `header_read_timeout` set, but no timer set", || {
         let (_, io) = duplex(1024);
-        let _ = server::conn::http1::Builder::new()
-            .header_read_timeout(seconds(30))
-            .serve_connection(TokioIo::new(io), service());
+        let mut builder = server::conn::http1::Builder::new();
+        builder.header_read_timeout(seconds(30));
+        drop(builder.serve_connection(TokioIo::new(io), service()));
     }));
     // The order does not count.
     let (_, io) = duplex(1024);
