@@ -34,6 +34,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use regex::Regex;
+use socket2::{Domain, Socket, Type};
 use sources::{Kind, Text};
 use tower_service::Service as _;
 
@@ -852,7 +853,7 @@ async fn pooled(all: &mut Vec<Seen>) {
             })
         })
     };
-    let here: &'static [SocketAddr] = Box::leak(Box::new([closed()]));
+    let here: &'static [SocketAddr] = std::slice::from_ref(&CLOSED.0);
     let connector =
         |change: fn(&mut HttpConnector<_>), to| {
             let mut connector = HttpConnector::new_with_resolver(resolver(to));
@@ -911,10 +912,12 @@ async fn pooled(all: &mut Vec<Seen>) {
     all.push(seen("singleton connection error: …", error));
 }
 
-/// A port on which nobody listens.
-fn closed() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
+/// A port on which nobody listens: it is bound, so that nobody else gets it.
+static CLOSED: LazyLock<(SocketAddr, Socket)> = LazyLock::new(|| {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    (socket.local_addr().unwrap().as_socket().unwrap(), socket)
+});
 
 /// The error of a tunnel whose proxy answers with these bytes, and closes.
 async fn tunnel(entry: &'static str, answer: &[u8]) -> Seen {
@@ -1441,8 +1444,14 @@ fn missing_texts(page: &str) -> Vec<String> {
 
 /// The texts of the crates.
 static PATTERNS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
-    // Of the operating system and of the standard library.
-    let others = ["Connection refused (os error 111)", "…"];
+    // Of the operating system and of httparse.
+    let others = [
+        "Connection refused (os error 111)",
+        "Connection reset by peer",
+        "Too many open files",
+        "invalid header name",
+        "…",
+    ];
     let texts = SOURCES.iter().flat_map(|source| &source.texts);
     let texts: BTreeSet<&str> = texts.map(|(text, _)| &*text.text).collect();
     // `{}: {}` would match any text.
@@ -1470,6 +1479,7 @@ fn invented_texts(page: &str) -> Vec<String> {
         is(message)
             || cuts.into_iter().any(|at| is(&message[..at]) && known(&message[at + 2..]))
     }
+    let sentence = Regex::new(r"^[A-Za-z][\w :'/-]* [a-z][\w :'/-]*$").unwrap();
     let mut defects = Vec::new();
     for entry in entries(page).iter().filter(|it| !it.is_compiler() && !it.is_symptom()) {
         // `chunk … over limit` is more than one text; those stand in the list below it.
@@ -1484,6 +1494,12 @@ fn invented_texts(page: &str) -> Vec<String> {
         });
         if !known(message) && !several {
             defects.push(format!("{}: hyper, hyper-util, http-body-util and h2 have no text `{message}`: correct the heading, or remove the entry", entry.place()));
+        }
+        // What looks like a sentence in code is a message, too.
+        for said in code(&entry.text).into_iter().filter(|it| sentence.is_match(it)) {
+            if !known(&said) {
+                defects.push(format!("{}: hyper, hyper-util, http-body-util and h2 have no text `{said}`: correct it", entry.place()));
+            }
         }
         if let Some((name, file)) = entry.source() {
             let source = SOURCES.iter().find(|it| it.name == name);
@@ -1638,6 +1654,8 @@ fn the_checks_find_what_is_missing_changed_and_invented() {
     says(&changed, &["`You must supply a timer.`", "src/common/time.rs:"]);
     let changed = defect("`You must supply a timer.`", "`Supply a timer.`", invented_texts);
     says(&changed, &[PAGE, "no text `Supply a timer.`", "remove the entry"]);
+    let listed = defect("`ttl expired`", "`time expired`", invented_texts);
+    says(&listed, &["no text `time expired`"]);
     let kind = defect("`client error (ChannelClosed)`", "`channel closed`", missing_texts);
     says(&kind, &["`client error (ChannelClosed)`", CLIENT]);
     let list = defect("`chunk trailers count overflow`", "`overflow`", missing_texts);
