@@ -5,14 +5,14 @@
 //
 // SITE=folder tests a site that lies elsewhere than where `mdbook build` writes.
 
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import axe from 'axe-core';
 import { chromium as engine } from 'playwright-core';
 import * as inpage from './inpage.mjs';
-import { blocksOf, build, chromium, files, once, serve, site } from './site.mjs';
+import { blocksOf, build, chromium, files, once, repository, serve, site } from './site.mjs';
 
 const pages = files();
 /** A page with a program that is shown in part. */
@@ -391,6 +391,39 @@ check('the search finds every identifier, its parts and errors, with at most 15 
     if (!pages.includes(path)) report('a result of the search leads nowhere', 'correct the addresses of the index', path);
     else if (hash && !readFileSync(join(site, path), 'utf8').includes(`id="${hash}"`)) report('a result of the search leads to a place that the page does not have', 'correct the addresses of the index', `${path}#${hash}`);
   }
+}));
+
+/** The first lines of what the compiler says in snippets/mistakes, whole and as it prints them. */
+function compilerErrors() {
+  const folder = join(repository, 'snippets/mistakes');
+  const files = readdirSync(folder, { recursive: true }).filter((file) => file.endsWith('.stderr'));
+  return files.map((file) => readFileSync(join(folder, file), 'utf8').split('\n')[0]);
+}
+
+check('the search finds each entry of Error Messages first, pasted alone, in a line of a log, or as the compiler prints it', (defects) => visit(defects, { page: code }, async (page, report) => {
+  const path = 'reference/errors.html';
+  await page.goto(server.address + path);
+  const headings = await page.locator('main h3').evaluateAll((all) => all.map((heading) => ({ id: heading.id, title: heading.textContent.trim(), code: heading.innerText === heading.querySelector('code')?.innerText })));
+  const wanted = new Map(headings.map(({ id, title }) => [title, id]));
+  for (const { id, title, code } of headings) {
+    if (code && title.includes(' ') && !title.includes('…')) wanted.set(`2026-01-31T12:00:00Z  WARN my-server-7: 192.0.2.1:40122: ${title}`, id);
+  }
+  // `…` stands for the types.
+  const shapes = headings.map(({ id, title }) => ({ id, length: title.length, shape: new RegExp(`^${title.split('…').map((piece) => piece.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('.*')}$`) }));
+  for (const line of compilerErrors()) {
+    const message = line.replace(/^error(\[E\d+\])?: /, '');
+    const entries = shapes.filter(({ shape }) => shape.test(message)).sort((a, b) => b.length - a.length);
+    if (entries.length) wanted.set(line, entries[0].id);
+    else report('Error Messages has no entry for what the compiler says', 'add one to src/reference/errors.md', line);
+  }
+  await openSearch(page);
+  const answers = await page.evaluate(inpage.searchFor, [...wanted.keys()]);
+  for (const [query, id] of wanted) {
+    const first = answers[query][0] && target(answers[query][0]);
+    if (first?.page === path && first.hash === id) continue;
+    defects.add({ page: path, width: 1280, theme: 'light' }, 'the search does not find an entry first', 'give it a heading of its own, or see to the ranking in tools/site/theme/search.js', `\`${query}\`, ${first ? `finds ${first.page}#${first.hash}` : 'finds nothing'}`);
+  }
+  console.log(`the search has found ${wanted.size} messages and symptoms`);
 }));
 
 check('the search opens by its button, / and s; arrows and Enter lead on; Escape leads back', (defects) => visitAll(defects, [360, 1280].map((width) => ({ page: code, width })), async (page, report) => {

@@ -4,6 +4,9 @@
 // A section is found if each word of the query stands in it, or in its title or its page's. Words
 // are looked for within longer ones too, so an identifier is found by its whole name and by each
 // of its parts. Titles count most, then prose, then code, then names in lines that are hidden.
+//
+// Readers paste lines of a log, or all that a compiler says. So a section is also found if its whole title
+// stands in the query, whatever else does. `…` in a title stands for any text.
 "use strict";
 
 let searchTexts;
@@ -16,6 +19,7 @@ let searchTexts;
         page,
         title,
         titles: [field(number === 0 ? 90 : 60, title), field(12, number === 0 ? "" : page)],
+        pieces: title.toLowerCase().split("…").map((piece) => piece.trim()).filter(Boolean),
         texts: [],
     })));
 
@@ -43,14 +47,30 @@ let searchTexts;
     // A name that does not stand there as it was typed may stand there in parts, which counts less:
     // `graceful_shutdown` finds `GracefulShutdown` and "gracefully shut down".
     const score = (section, words, phrase) => {
+        const pasted = 30 * titleIn(section, phrase);
         let total = 0;
         for (const { whole, parts } of words) {
-            const some = Math.max(best(section, whole), Math.min(...parts.map((part) => best(section, part))) / 3);
-            if (!(some > 0)) return 0;
+            const inParts = parts.length ? Math.min(...parts.map((part) => best(section, part))) / 3 : 0;
+            const some = Math.max(best(section, whole), inParts);
+            if (!(some > 0)) return pasted;
             total += some;
         }
         const phrased = fields(section).filter((field) => words.length > 1 && field.lower.includes(phrase));
-        return phrased.reduce((sum, field) => sum + 10 * field.weight, total);
+        return phrased.reduce((sum, field) => sum + 10 * field.weight, total + pasted);
+    };
+
+    // How many letters of the title stand in the query: 0 if not all of them do, in their order. A single
+    // word is no title that somebody has pasted.
+    const titleIn = ({ pieces }, phrase) => {
+        let at = 0;
+        for (const piece of pieces) {
+            const found = phrase.indexOf(piece, at);
+            if (found < 0 || at === 0 && isWord(piece[0]) && isWord(phrase[found - 1])) return 0;
+            at = found + piece.length;
+        }
+        const whole = !isWord(phrase[at - 1]) || !isWord(phrase[at]);
+        const letters = pieces.join(" ");
+        return whole && letters.includes(" ") ? letters.length : 0;
     };
 
     const find = (query) => {

@@ -1,0 +1,3 @@
+use http_body_util::channel::Channel;
+
+fn main() {}

@@ -1,0 +1,9 @@
+use hyper::body::Incoming;
+
+async fn read(body: Incoming) {
+    let _ = body.collect().await;
+}
+
+fn main() {
+    let _ = read;
+}
