@@ -199,7 +199,7 @@ export function unvisited() {
 /** The text of the page that is not of its controls, with what is folded. */
 export function content() {
   const main = document.querySelector('main').cloneNode(true);
-  for (const control of main.querySelectorAll('button, script, noscript, style, nav')) control.remove();
+  for (const control of main.querySelectorAll('button, label, script, noscript, style, nav')) control.remove();
   return main.textContent.replace(/\s+/g, ' ').trim();
 }
 

@@ -426,6 +426,29 @@ check('the search finds each entry of Error Messages first, pasted alone, in a l
   console.log(`the search has found ${wanted.size} messages and symptoms`);
 }));
 
+const filtered = pages.filter((page) => readFileSync(join(site, page), 'utf8').includes('class="filter"'));
+check('a long list is filtered by typing, and nothing moves until then', (defects) => visitAll(defects, filtered.flatMap((page) => [{ page, width: 360 }, { page, width: 1280 }]), async (page, report) => {
+  const input = page.getByLabel('Filter this page');
+  const rows = page.locator('main :is(h3, tbody tr):visible');
+  const before = await rows.count();
+  const top = () => page.evaluate(() => document.querySelector('main h2').getBoundingClientRect().top + scrollY);
+  const at = await top();
+  // The last part of the page: what stands before it has to go.
+  const words = (await rows.last().textContent()).toLowerCase().match(/[a-z_]{4,}/g).slice(0, 2).join(' ');
+  await input.fill(words);
+  const texts = await rows.allTextContents();
+  if (texts.length === 0 || texts.length >= before) report('the filter does not choose', 'see site.js', `${texts.length} of ${before} parts for "${words}"`);
+  if (await page.locator('main table:visible').evaluateAll((tables) => tables.some((table) => [...table.querySelectorAll('tbody tr')].every((row) => row.hidden)))) {
+    report('a table without rows is shown', 'hide it with its section', words);
+  }
+  await input.fill('no such words');
+  if (await rows.count() > 0) report('the filter shows what does not have the words', 'see site.js', `${await rows.count()} parts`);
+  await input.fill('');
+  if (await rows.count() !== before) report('an empty filter does not show all', 'see site.js', `${await rows.count()} of ${before}`);
+  if (await top() !== at) report('the page moves', 'keep the height of .filter', `${await top()} instead of ${at}`);
+}));
+if (filtered.length < 2) throw new Error(`pages with <div class="filter"></div>: ${filtered}`);
+
 check('the search opens by its button, / and s; arrows and Enter lead on; Escape leads back', (defects) => visitAll(defects, [360, 1280].map((width) => ({ page: code, width })), async (page, report) => {
   const dialog = page.getByRole('dialog', { name: 'Search' });
   const input = page.locator('input[type=search]');

@@ -216,6 +216,63 @@ fn what_hyper_util_lacks_is_said() {
     );
 }
 
+/// What the page says of hyper 0.14 is what snippets/upgrading/names.txt has.
+#[test]
+fn what_they_were_called_in_0_14() {
+    let list =
+        fs::read_to_string(root().join("snippets/upgrading/names.txt")).unwrap();
+    let names: BTreeSet<&str> = list.lines().collect();
+    let page = fs::read_to_string(root().join(PAGE)).unwrap();
+    let places = [
+        ("HTTP/1 servers", "hyper::server::Builder"),
+        ("HTTP/2 servers", "hyper::server::Builder"),
+        ("HTTP/1 clients", "hyper::client::Builder"),
+        ("HTTP/2 clients", "hyper::client::Builder"),
+        ("The pooled client", "hyper::client::Builder"),
+        ("HttpConnector", "hyper::client::connect::HttpConnector"),
+    ];
+    for (heading, of) in places {
+        let section = page.split(&format!("\n## {heading}\n")).nth(1).unwrap();
+        let said =
+            section.lines().find(|line| line.starts_with("In hyper 0.14 ")).unwrap();
+        let (called, lacks) = said.split_once(" It had no ").unwrap();
+        let was = Regex::new("`([a-z_]+)` was `([a-z0-9_]+)`").unwrap();
+        let renamed: BTreeMap<String, String> = was
+            .captures_iter(called)
+            .map(|it| (it[1].to_owned(), it[2].to_owned()))
+            .collect();
+        let codes = |text: &str| -> Vec<String> {
+            text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+        };
+        let called = codes(called);
+        let prefix = called.first().filter(|it| it.ends_with('_')).cloned();
+        let mut expected = BTreeSet::new();
+        for row in rows(heading) {
+            let option = row.option;
+            // hyper's interface to C is not in the list.
+            if option == "preserve_header_order" {
+                continue;
+            }
+            let name = if let Some(renamed) = renamed.get(&option) {
+                renamed.clone()
+            } else if called.contains(&option) {
+                option.clone()
+            } else {
+                format!("{}{option}", prefix.as_deref().unwrap_or_default())
+            };
+            let anywhere = ["hyper::server::conn::http1::Builder", of];
+            if !anywhere.iter().any(|of| names.contains(&*format!("{of}::{name}"))) {
+                expected.insert(option);
+            }
+        }
+        let lacks: BTreeSet<String> = codes(lacks).into_iter().collect();
+        assert_eq!(
+            lacks, expected,
+            "{PAGE}: `## {heading}`: what the page says that 0.14 lacked (left), and what it lacked (right)"
+        );
+    }
+}
+
 /// The release beside an option is that of the page of versions, which has a row with its name.
 #[test]
 fn the_releases_are_those_of_the_versions() {

@@ -131,6 +131,46 @@ if (outline) {
 }
 setTimeout(() => document.querySelector("#pages [aria-current]")?.scrollIntoView({ block: "nearest" }));
 
+// A long list is filtered by typing, where its page has a place for it. What is shown or hidden together: a row of
+// a table, or a heading with all up to the next one.
+const place = document.querySelector(".filter");
+if (place) {
+    place.innerHTML = '<label>Filter this page <input type="text" autocomplete="off" spellcheck="false"></label>';
+    const sections = [];
+    let section, entry;
+    for (const element of place.parentElement.children) {
+        if (element.matches("h2")) {
+            entry = undefined;
+            sections.push(section = { all: [element], parts: [] });
+        } else if (section) {
+            section.all.push(element);
+            if (element.matches("h3")) section.parts.push(entry = []);
+            if (entry) entry.push(element);
+            else section.parts.push(...[...element.querySelectorAll("tbody tr")].map((row) => [row]));
+        }
+    }
+    for (const section of sections) {
+        section.parts = section.parts.map((elements) => ({
+            elements,
+            text: elements.map((element) => element.textContent).join(" ").toLowerCase(),
+        }));
+    }
+    place.querySelector("input").addEventListener("input", (event) => {
+        const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
+        let count = 0;
+        for (const { all, parts } of sections) {
+            const found = parts.filter(({ text }) => words.every((word) => text.includes(word)));
+            count += found.length;
+            // A section without a list is shown while nothing is filtered.
+            for (const element of all) element.hidden = words.length > 0 && found.length === 0;
+            for (const part of parts) {
+                for (const element of part.elements) element.hidden = words.length > 0 && !found.includes(part);
+            }
+        }
+        said.textContent = words.length > 0 ? `${count} found` : "";
+    });
+}
+
 // Search: its script and its index are loaded when it is first opened.
 const search = document.getElementById("search");
 const loadScript = (source) => {
