@@ -179,9 +179,9 @@ fn without_a_feature_the_compiler_says_what_the_page_says() {
 #[test]
 fn the_programs_compile_with_the_features_of_the_first_table() {
     let _lock = lock();
+    let link = Regex::new(r"\((.*)\.md\)").unwrap();
     for row in rows("## Which do I need?") {
-        let page = Regex::new(r"\((.*)\.md\)").unwrap();
-        let page = page.captures(&row.cells[0]).unwrap()[1].replace("../", "");
+        let page = link.captures(&row.cells[0]).unwrap()[1].replace("../", "");
         let program = root().join("snippets").join(page.replace('-', "_") + ".rs");
         let program = fs::read_to_string(program).unwrap();
         let (hyper, util) = (codes(&row.cells[1]), codes(&row.cells[2]));

@@ -179,9 +179,7 @@ fn what_hyper_util_lacks_is_said() {
         let names = legacy.keys().filter_map(|name| prefixed(name));
         names
             .filter(|(of, _)| *of == heading)
-            .map(|(_, name)| {
-                name.replace("max_header_list_size", "max_header_list_size")
-            })
+            .map(|(_, name)| name.to_owned())
             .collect()
     };
     let same = [
@@ -231,12 +229,12 @@ fn what_they_were_called_in_0_14() {
         ("The pooled client", "hyper::client::Builder"),
         ("HttpConnector", "hyper::client::connect::HttpConnector"),
     ];
+    let was = Regex::new("`([a-z_]+)` was `([a-z0-9_]+)`").unwrap();
     for (heading, of) in places {
         let section = page.split(&format!("\n## {heading}\n")).nth(1).unwrap();
         let said =
             section.lines().find(|line| line.starts_with("In hyper 0.14 ")).unwrap();
         let (called, lacks) = said.split_once(" It had no ").unwrap();
-        let was = Regex::new("`([a-z_]+)` was `([a-z0-9_]+)`").unwrap();
         let renamed: BTreeMap<String, String> = was
             .captures_iter(called)
             .map(|it| (it[1].to_owned(), it[2].to_owned()))
