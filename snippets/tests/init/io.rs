@@ -174,6 +174,7 @@ struct Calls {
     takes: bool,
     writes: Arc<AtomicUsize>,
     vectored: Arc<AtomicUsize>,
+    asked: Arc<AtomicUsize>,
 }
 
 impl Read for Calls {
@@ -211,6 +212,7 @@ impl Write for Calls {
     }
 
     fn is_write_vectored(&self) -> bool {
+        self.asked.fetch_add(1, Relaxed);
         self.says
     }
 
@@ -237,7 +239,8 @@ async fn writes(says: bool, takes: bool) -> (usize, usize) {
     let (client, server) = pipe();
     let (writes, vectored) = (Arc::<AtomicUsize>::default(), Arc::default());
     let (w, v) = (Arc::clone(&writes), Arc::<AtomicUsize>::clone(&vectored));
-    let conn = serve(Calls { io: server, says, takes, writes, vectored }, 100);
+    let asked = Arc::default();
+    let conn = serve(Calls { io: server, says, takes, writes, vectored, asked }, 100);
     let answer = answer(client, CLOSE).await;
     assert!(answer.ends_with(&".".repeat(100)), "{answer}");
     conn.await.unwrap().unwrap();
@@ -254,6 +257,22 @@ async fn vectored_writes_are_as_the_table_says() {
     assert_eq!(writes(false, false).await, (1, 0));
     let count = page.number("true | the default | {} poll_write: the head, then the body");
     assert_eq!(writes(true, false).await, (count as usize, 0));
+}
+
+#[tokio::test]
+async fn hyper_asks_once_for_a_connection() {
+    io_page().says("hyper asks is_write_vectored once, when the connection is built.");
+    let (client, server) = pipe();
+    let asked = Arc::<AtomicUsize>::default();
+    let (writes, vectored) = (Arc::default(), Arc::default());
+    let count = Arc::clone(&asked);
+    let io = Calls { io: server, says: true, takes: true, writes, vectored, asked };
+    let conn = serve(io, 100);
+    let two = [b"GET / HTTP/1.1\r\n\r\n", CLOSE].concat();
+    let answers = answer(client, &two).await;
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
+    conn.await.unwrap().unwrap();
+    assert_eq!(count.load(Relaxed), 1);
 }
 
 // Rules.

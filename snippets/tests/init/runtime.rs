@@ -425,6 +425,9 @@ fn tokios_executor_and_timer_need_tokios_runtime() {
         runtime.block_on(async { timer() });
     });
     assert_eq!(printed, disabled);
+
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().build().unwrap().block_on(async { timer() });
 }
 
 // tokio's adapters.
