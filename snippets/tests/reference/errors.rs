@@ -1609,6 +1609,36 @@ fn each_text_of_the_crates_has_an_entry() {
     none(&missing_texts(&the_page()));
 }
 
+/// Logs often have an error as `{:?}` prints it: with the names of the variants in hyper's source.
+#[test]
+fn each_error_of_hyper_has_its_debug_form() {
+    let hyper = sources::locked(root(), "hyper", "1").text("src/error.rs");
+    let arm = Regex::new(r#"Kind::([A-Za-z0-9:()]+) =>\s*(?:\{\s*)?"([^"]+)""#).unwrap();
+    let (_, arms) = hyper.split_once("fn description(&self)").unwrap();
+    let outer = Regex::new(r"\w+::").unwrap();
+    let forms: Vec<(String, String)> = arm
+        .captures_iter(arms)
+        .map(|found| {
+            (found[2].to_owned(), outer.replace_all(&found[1], "").into_owned())
+        })
+        .collect();
+    let (mut seen, mut defects) = (0, Vec::new());
+    for entry in entries(&the_page()) {
+        let form = forms.iter().find(|(text, _)| {
+            entry.message == *text || entry.message.starts_with(&format!("{text}:"))
+        });
+        let Some((text, form)) = form else { continue };
+        let said = format!("With `{{:?}}`: `hyper::Error({form}");
+        // An entry of the pooled client has the text as a cause.
+        seen += 1;
+        if !entry.text.contains(&said) {
+            defects.push(format!("{PAGE}: the entry `{}`: end it with \"{said}\", the Debug form of `{text}`", entry.message));
+        }
+    }
+    assert!(seen > 35, "{seen}");
+    none(&defects);
+}
+
 #[test]
 fn each_exception_is_needed() {
     let texts = || SOURCES.iter().flat_map(|it| &it.texts).map(|(text, _)| text);

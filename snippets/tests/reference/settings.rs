@@ -243,7 +243,7 @@ fn what_they_were_called_in_0_14() {
             text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
         };
         let called = codes(called);
-        let prefix = called.first().filter(|it| it.ends_with('_')).cloned();
+        let prefix = called.iter().find(|it| it.ends_with('_')).cloned();
         let mut expected = BTreeSet::new();
         for row in rows(heading) {
             let option = row.option;

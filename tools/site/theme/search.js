@@ -7,6 +7,9 @@
 //
 // Readers paste lines of a log, or all that a compiler says. So a section is also found if its whole title
 // stands in the query, whatever else does. `…` in a title stands for any text.
+//
+// A question has words that no section has. Where few sections are found, those follow that have the most
+// of its words: a word counts the more, the fewer sections have it.
 "use strict";
 
 let searchTexts;
@@ -73,6 +76,23 @@ let searchTexts;
         return whole && letters.includes(" ") ? letters.length : 0;
     };
 
+    // The sections in which at least half of the query stands, by the weight of its words.
+    const nearest = (words) => {
+        const known = [...new Set(words.flatMap(({ parts }) => parts))].map((word) => {
+            const places = sections.map((section) => Math.sqrt(best(section, word)));
+            return { places, weight: Math.log(sections.length / places.filter((place) => place > 0).length) };
+        }).filter(({ weight }) => Number.isFinite(weight));
+        const half = known.reduce((sum, { weight }) => sum + weight, 0) / 2;
+        return sections.map((section, number) => {
+            const here = known.filter(({ places }) => places[number] > 0);
+            const said = here.reduce((sum, { weight }) => sum + weight, 0);
+            const score = here.reduce((sum, { weight, places }) => sum + weight * places[number], 0);
+            return { section, score: here.length > 1 && said >= half ? score : 0 };
+        }).filter(({ score }) => score > 0).sort((a, b) => b.score - a.score);
+    };
+
+    const few = 3;
+
     const find = (query) => {
         const words = query.split(/\s+/).filter(Boolean).map((word) => ({ whole: lowered(word), parts: partsOf(word) }));
         if (words.length === 0) return [];
@@ -83,6 +103,10 @@ let searchTexts;
             .map((section) => ({ section, words: marks, score: score(section, words, phrase) }))
             .filter((result) => result.score > 0)
             .sort((a, b) => b.score - a.score);
+        if (found.length < few && words.length > 1) {
+            const further = nearest(words).filter(({ section }) => !found.some((result) => result.section === section));
+            return [...found, ...further.slice(0, 2 * few - found.length).map((result) => ({ ...result, words: marks }))];
+        }
         // The first twenty, and of each page that is not among them the best section.
         const pages = new Set();
         return found.filter(({ section }, rank) => {
