@@ -8,8 +8,8 @@
 // Readers paste lines of a log, or all that a compiler says. So a section is also found if its whole title
 // stands in the query, whatever else does. `…` in a title stands for any text.
 //
-// A question has words that no section has. Where few sections are found, those follow that have the most
-// of its words: a word counts the more, the fewer sections have it.
+// A question has words that no section has. So to four words and more, or where few sections are found, those
+// answer that have the most of its words in prose: a word counts the more, the fewer sections have it.
 "use strict";
 
 let searchTexts;
@@ -23,6 +23,7 @@ let searchTexts;
         title,
         titles: [field(number === 0 ? 90 : 60, title), field(12, number === 0 ? "" : page)],
         pieces: title.toLowerCase().split("…").map((piece) => piece.trim()).filter(Boolean),
+        forms: [],
         texts: [],
     })));
 
@@ -63,8 +64,9 @@ let searchTexts;
     };
 
     // How many letters of the title stand in the query: 0 if not all of them do, in their order. A single
-    // word is no title that somebody has pasted.
-    const titleIn = ({ pieces }, phrase) => {
+    // word is no title that somebody has pasted, but the Debug form of an error is.
+    const titleIn = ({ pieces, forms }, phrase) => Math.max(lettersIn(pieces, phrase, true), ...forms.map((form) => lettersIn(form, phrase, false)));
+    const lettersIn = (pieces, phrase, words) => {
         let at = 0;
         for (const piece of pieces) {
             const found = phrase.indexOf(piece, at);
@@ -73,21 +75,28 @@ let searchTexts;
         }
         const whole = !isWord(phrase[at - 1]) || !isWord(phrase[at]);
         const letters = pieces.join(" ");
-        return whole && letters.includes(" ") ? letters.length : 0;
+        return whole && (!words || letters.includes(" ")) ? letters.length : 0;
     };
 
-    // The sections in which at least half of the query stands, by the weight of its words.
+    // `headers` finds "header", `closed` finds "close".
+    const stem = (word) => (word.length > 4 ? word.replace(/(ing|ed|es|s)$/, "") : word);
+
+    // The sections whose prose has a good part of the query, by the weight of its words. A long section has
+    // many words, and says less with each.
     const nearest = (words) => {
-        const known = [...new Set(words.flatMap(({ parts }) => parts))].map((word) => {
-            const places = sections.map((section) => Math.sqrt(best(section, word)));
+        const versions = { h1: "http/1", h2: "http/2" };
+        const known = [...new Set(words.flatMap(({ parts }) => parts.map((part) => versions[part] ?? stem(part))))].map((word) => {
+            const places = sections.map((section) => Math.sqrt(Math.max(...fields(section)
+                .filter(({ kind }) => kind === "prose").map((field) => field.weight * match(field.lower, word)))));
             return { places, weight: Math.log(sections.length / places.filter((place) => place > 0).length) };
         }).filter(({ weight }) => Number.isFinite(weight));
-        const half = known.reduce((sum, { weight }) => sum + weight, 0) / 2;
+        const all = known.reduce((sum, { weight }) => sum + weight, 0);
         return sections.map((section, number) => {
             const here = known.filter(({ places }) => places[number] > 0);
             const said = here.reduce((sum, { weight }) => sum + weight, 0);
             const score = here.reduce((sum, { weight, places }) => sum + weight * places[number], 0);
-            return { section, score: here.length > 1 && said >= half ? score : 0 };
+            const length = fields(section).reduce((sum, { text, kind }) => (kind === "prose" ? sum + text.length : sum), 0);
+            return { section, score: here.length > 1 && said >= 0.4 * all ? score / Math.log(300 + length) : 0 };
         }).filter(({ score }) => score > 0).sort((a, b) => b.score - a.score);
     };
 
@@ -103,13 +112,16 @@ let searchTexts;
             .map((section) => ({ section, words: marks, score: score(section, words, phrase) }))
             .filter((result) => result.score > 0)
             .sort((a, b) => b.score - a.score);
-        if (found.length < few && words.length > 1) {
-            const further = nearest(words).filter(({ section }) => !found.some((result) => result.section === section));
-            return [...found, ...further.slice(0, 2 * few - found.length).map((result) => ({ ...result, words: marks }))];
+        let results = found;
+        if (words.length > 3 || found.length < few && words.length > 1) {
+            const sure = found.filter(({ section }) => titleIn(section, phrase) > 0 || fields(section).some(({ lower, kind }) => kind === "prose" && lower.includes(phrase)));
+            const near = nearest(words).slice(0, 2 * few).map((result) => ({ ...result, words: marks }));
+            const seen = new Set();
+            results = [...sure, ...near, ...found].filter(({ section }) => !seen.has(section) && seen.add(section));
         }
         // The first twenty, and of each page that is not among them the best section.
         const pages = new Set();
-        return found.filter(({ section }, rank) => {
+        return results.filter(({ section }, rank) => {
             const first = !pages.has(section.path);
             pages.add(section.path);
             return rank < 20 || first;
@@ -175,6 +187,9 @@ let searchTexts;
 
     searchTexts = (texts) => {
         for (const [number, [prose, code, names]] of texts.entries()) {
+            // What reference/errors.md says that `{:?}` prints.
+            const forms = [...(prose ?? "").toLowerCase().matchAll(/with \{:\?\}: (hyper::error\(.*?\))\.(?=\s|$)/g)];
+            sections[number].forms = forms.map(([, form]) => form.split("…").map((piece) => piece.trim()));
             sections[number].texts = [field(8, prose), field(5, code, "code"), field(2, names, "names")];
         }
         show();
