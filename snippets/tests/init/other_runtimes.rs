@@ -54,7 +54,8 @@ fn each_thread_answers_some_of_many_connections() {
 
 #[test]
 fn smol_answers_and_its_timer_ends_a_slow_head() {
-    let seconds = other().number("ends a connection whose head is not there after {} seconds");
+    let seconds =
+        other().number("ends a connection whose head is not there after {} seconds");
     let program = Program::start("smol-server");
     let mut connection = program.connect();
     connection.get("/");
@@ -84,5 +85,8 @@ fn the_package_has_no_runtime_of_tokio() {
         features.split(',').map(str::to_owned).collect::<HashSet<_>>()
     };
     assert!(features("snippets").contains("rt"));
-    assert_eq!(features("smol-server"), HashSet::from(["default".into(), "sync".into()]));
+    assert_eq!(
+        features("smol-server"),
+        HashSet::from(["default".into(), "sync".into()])
+    );
 }
