@@ -70,7 +70,7 @@ fn smol_answers_and_its_timer_ends_a_slow_head() {
 
 #[test]
 fn the_package_has_no_runtime_of_tokio() {
-    other().says("tokio's feature rt is off");
+    other().says("feature rt is off");
     let features = |package: &str| {
         let output = Command::new(env::var_os("CARGO").unwrap())
             .args(["tree", "--offline", "--locked", "--prefix=none"])
