@@ -25,8 +25,11 @@ use tokio::time::sleep;
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket =
         if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.set_reuseport(true)?;
+    #[cfg(unix)] // Windows has no such option: the second listener fails there.
+    {
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(true)?;
+    }
     socket.bind(address)?;
     socket.listen(1024)
 }
