@@ -75,17 +75,14 @@ fn no_program_needs_a_newer_rust_than_the_page_says() {
     let minor = page("init/setup").number("The programs need Rust 1.{} or newer.");
     let programs = root().join("snippets");
     let mut seen = 0;
-    for package in packages() {
-        let Some(version) = package["rust_version"].as_str() else { continue };
-        let needed: u64 = version.split('.').nth(1).unwrap().parse().unwrap();
-        let name = &package["name"];
-        if Path::new(package["manifest_path"].as_str().unwrap())
-            .starts_with(&programs)
-        {
-            assert_eq!(needed, minor, "{name}: its rust-version");
+    for package in harness::cargo::metadata().packages {
+        let Some(version) = &package.rust_version else { continue };
+        let name = &package.name;
+        if package.manifest_path.starts_with(&programs) {
+            assert_eq!(version.minor, minor, "{name}: its rust-version");
             seen += 1;
-        } else if !package["source"].is_null() {
-            assert!(needed <= minor, "{name} needs Rust {version}");
+        } else if package.source.is_some() {
+            assert!(version.minor <= minor, "{name} needs Rust {version}");
         }
     }
     assert!(seen > 0, "snippets/ has packages");
@@ -93,32 +90,11 @@ fn no_program_needs_a_newer_rust_than_the_page_says() {
 
 #[test]
 fn hyper_and_http_body_util_have_no_default_features() {
-    for name in ["hyper", "http-body-util"] {
-        let packages = packages();
-        let package = packages.iter().find(|package| {
-            package["name"] == name
-                && !package["version"].as_str().unwrap().starts_with("0.14")
-        });
-        let default = &package.unwrap()["features"]["default"];
-        assert!(default.as_array().is_none_or(Vec::is_empty), "{name}: {default}");
+    for (name, version) in [("hyper", "1"), ("http-body-util", "0.1")] {
+        let features = sources::locked(name, version).features;
+        let default = features.get("default");
+        assert!(default.is_none_or(Vec::is_empty), "{name}: {default:?}");
     }
-}
-
-/// All packages of the workspace and its dependencies, as `cargo metadata` knows them.
-fn packages() -> Vec<serde_json::Value> {
-    let metadata = Command::new(env::var_os("CARGO").unwrap())
-        .args(["metadata", "--offline", "--format-version=1"])
-        .current_dir(root())
-        .output()
-        .unwrap();
-    assert!(
-        metadata.status.success(),
-        "{}",
-        String::from_utf8_lossy(&metadata.stderr)
-    );
-    let metadata: serde_json::Value =
-        serde_json::from_slice(&metadata.stdout).unwrap();
-    metadata["packages"].as_array().unwrap().clone()
 }
 
 /// The manifest of snippets/packages/minimal, made to stand outside the workspace, whose other members

@@ -1316,10 +1316,10 @@ struct Source {
 
 static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| {
     let crates = CRATES.into_iter().map(|name| {
-        let read = sources::locked(root(), name, if name == "hyper" { "1" } else { "0.1" });
+        let read = sources::locked(name, if name == "hyper" { "1" } else { "0.1" });
         source(name, &read)
     });
-    crates.chain([source("h2", &sources::locked(root(), "h2", "0.4"))]).collect()
+    crates.chain([source("h2", &sources::locked("h2", "0.4"))]).collect()
 });
 
 fn source(name: &'static str, read: &sources::Crate) -> Source {
@@ -1612,7 +1612,7 @@ fn each_text_of_the_crates_has_an_entry() {
 /// Logs often have an error as `{:?}` prints it: with the names of the variants in hyper's source.
 #[test]
 fn each_error_of_hyper_has_its_debug_form() {
-    let hyper = sources::locked(root(), "hyper", "1").text("src/error.rs");
+    let hyper = sources::locked("hyper", "1").text("src/error.rs");
     let arm = Regex::new(r#"Kind::([A-Za-z0-9:()]+) =>\s*(?:\{\s*)?"([^"]+)""#).unwrap();
     let (_, arms) = hyper.split_once("fn description(&self)").unwrap();
     let outer = Regex::new(r"\w+::").unwrap();

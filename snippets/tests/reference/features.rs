@@ -44,7 +44,7 @@ fn codes(cell: &str) -> Vec<&str> {
 
 fn crates() -> [Crate; 3] {
     ["hyper", "hyper-util", "http-body-util"]
-        .map(|name| sources::locked(root(), name, version(name)))
+        .map(|name| sources::locked(name, version(name)))
 }
 
 /// The versions that the book is about.

@@ -89,7 +89,7 @@ const BUILDERS: [Builder; 15] = [
 ];
 
 fn locked(name: &str) -> Crate {
-    sources::locked(root(), name, if name == "hyper" { "1" } else { "0.1" })
+    sources::locked(name, if name == "hyper" { "1" } else { "0.1" })
 }
 
 /// The options of a builder, with the first line of their documentation.
@@ -373,7 +373,7 @@ fn field(source: &str, function: &str, field: &str) -> Option<String> {
 #[test]
 fn the_defaults_are_those_of_the_sources() {
     let (hyper, util) = (locked("hyper"), locked("hyper-util"));
-    let h2 = sources::locked(root(), "h2", "0.4");
+    let h2 = sources::locked("h2", "0.4");
     let h2 = h2.text("src/proto/mod.rs") + &h2.text("src/frame/settings.rs");
     // Where hyper says `None`, and something else decides.
     let others =
@@ -514,7 +514,7 @@ fn needs_a_timer_is_said_where_it_is_true() {
 #[test]
 fn the_numbers_are_those_of_the_sources() {
     let hyper = locked("hyper");
-    let h2 = sources::locked(root(), "h2", "0.4");
+    let h2 = sources::locked("h2", "0.4");
     let limits = h2.text("src/proto/mod.rs");
     let constant =
         |source: &str, name: &str| evaluate(source, name).parse::<u64>().unwrap();

@@ -33,7 +33,7 @@ fn rows(of: &str) -> Vec<(usize, String, String)> {
 fn each_release_up_to_the_locked_one_has_its_row() {
     let mut defects = Vec::new();
     for (name, version) in CRATES {
-        let locked = sources::locked(root(), name, version).version;
+        let locked = sources::locked(name, version).version;
         let major = |release: &sources::Release| {
             release.version.major == locked.major && release.version.pre.is_empty()
         };
@@ -73,9 +73,9 @@ fn each_release_up_to_the_locked_one_has_its_row() {
 fn the_names_exist() {
     let mut defects = Vec::new();
     for (name, version) in CRATES {
-        let mut names = sources::locked(root(), name, version).names();
+        let mut names = sources::locked(name, version).names();
         for (other, version) in [("http", "1"), ("http-body", "1")] {
-            names.extend(sources::locked(root(), other, version).names());
+            names.extend(sources::locked(other, version).names());
         }
         let mut seen = 0;
         for (line, release, what) in rows(name) {

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::thread;
 
-use cargo_metadata::{Message, MetadataCommand};
+use cargo_metadata::{Message, Metadata, MetadataCommand};
 
 use crate::root;
 
@@ -40,6 +40,24 @@ pub fn libraries() -> &'static BTreeMap<String, PathBuf> {
     &BUILT.libraries
 }
 
+/// What cargo knows of the packages that this machine builds. Those for other systems were perhaps never downloaded.
+pub fn metadata() -> Metadata {
+    let rustc = Command::new(env::var_os("RUSTC").unwrap_or("rustc".into()))
+        .arg("-vV")
+        .output()
+        .expect("rustc can be started");
+    let version = String::from_utf8(rustc.stdout).expect("rustc writes UTF-8");
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    MetadataCommand::new()
+        .current_dir(root())
+        .other_options(
+            ["--offline", "--filter-platform", host.expect("a host")]
+                .map(str::to_owned),
+        )
+        .exec()
+        .unwrap_or_else(|error| panic!("`cargo metadata` fails: {error}"))
+}
+
 /// The same selection as a plain `cargo test`, so that nothing is built twice with other features.
 fn build() -> Built {
     // nextest starts a process for each test: the first one asks, and the others read its answer.
@@ -63,11 +81,7 @@ fn build() -> Built {
         fs::write(answer, &messages).unwrap();
     }
 
-    let metadata = MetadataCommand::new()
-        .current_dir(root())
-        .other_options(["--offline".to_owned()])
-        .exec()
-        .expect("`cargo metadata` succeeds");
+    let metadata = metadata();
     let resolve = metadata.resolve.as_ref().unwrap();
     let root_id = resolve.root.as_ref().expect("the workspace has a root package");
     let node = resolve.nodes.iter().find(|node| node.id == *root_id).unwrap();

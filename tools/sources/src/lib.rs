@@ -10,9 +10,8 @@ mod texts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use cargo_metadata::MetadataCommand;
 use cargo_metadata::semver::{Version, VersionReq};
 use proc_macro2::{TokenStream, TokenTree};
 use syn::spanned::Spanned;
@@ -34,21 +33,17 @@ pub struct Crate {
     folder: PathBuf,
 }
 
-/// The crate that the lock file of the workspace at `root` has for this requirement, `1` or `0.14`.
+/// The crate that the lock file has for this requirement, `1` or `0.14`.
 ///
 /// # Panics
 ///
 /// If there is none.
-pub fn locked(root: &Path, name: &str, requirement: &str) -> Crate {
+pub fn locked(name: &str, requirement: &str) -> Crate {
     let requirement = VersionReq::parse(requirement).expect("a requirement of cargo");
-    let metadata = MetadataCommand::new()
-        .current_dir(root)
-        .other_options(["--offline".to_owned()])
-        .exec()
-        .unwrap_or_else(|error| panic!("cargo metadata: {error}"));
-    let package = metadata.packages.into_iter().find(|package| {
-        *package.name == name && requirement.matches(&package.version)
-    });
+    let package = harness::cargo::metadata()
+        .packages
+        .into_iter()
+        .find(|it| *it.name == name && requirement.matches(&it.version));
     let package =
         package.unwrap_or_else(|| panic!("Cargo.lock has no {name} {requirement}"));
     Crate {
