@@ -231,10 +231,10 @@ fn what_they_were_called_in_0_14() {
     ];
     let was = Regex::new("`([a-z_]+)` was `([a-z0-9_]+)`").unwrap();
     for (heading, of) in places {
-        let section = page.split(&format!("\n## {heading}\n")).nth(1).unwrap();
-        let said =
-            section.lines().find(|line| line.starts_with("In hyper 0.14 ")).unwrap();
-        let (called, lacks) = said.split_once(" It had no ").unwrap();
+        let (_, below) = page.split_once("\n## In hyper 0.14\n").unwrap();
+        let row = below.lines().find(|line| line.starts_with(&format!("| {heading} |")));
+        let cells: Vec<_> = row.expect("a row").trim_matches('|').split('|').collect();
+        let (called, lacks) = (cells[1], cells[2]);
         let renamed: BTreeMap<String, String> = was
             .captures_iter(called)
             .map(|it| (it[1].to_owned(), it[2].to_owned()))
