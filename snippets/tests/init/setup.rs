@@ -46,11 +46,7 @@ fn the_slimmest_features_serve_a_request() {
             features.as_array_mut().unwrap().remove(index);
             let check = cargo(&format!("{name}-{feature}"), &fewer, None, "check");
             let printed = String::from_utf8_lossy(&check.stderr).into_owned();
-            let error = printed.lines().find_map(|line| {
-                let (code, text) = line.split_once(": ")?;
-                code.starts_with("error").then_some(text)
-            });
-            let Some(error) = error else {
+            let Some(error) = error(&printed) else {
                 assert!(check.status.success(), "{printed}");
                 page.says(&format!("{name} {feature} | it compiles"));
                 continue;
@@ -75,7 +71,7 @@ fn no_program_needs_a_newer_rust_than_the_page_says() {
     let minor = page("init/setup").number("The programs need Rust 1.{} or newer.");
     let programs = root().join("snippets");
     let mut seen = 0;
-    for package in harness::cargo::metadata().packages {
+    for package in &harness::cargo::metadata().packages {
         let Some(version) = &package.rust_version else { continue };
         let name = &package.name;
         if package.manifest_path.starts_with(&programs) {
@@ -132,6 +128,14 @@ pub fn cargo(
         .current_dir(folder)
         .output()
         .unwrap()
+}
+
+/// Of the errors of the compiler the first, without its number.
+pub fn error(printed: &str) -> Option<&str> {
+    printed.lines().find_map(|line| {
+        let (code, text) = line.split_once(": ")?;
+        code.starts_with("error").then_some(text)
+    })
 }
 
 /// Two runs of the tests at once must not write the manifests at once.

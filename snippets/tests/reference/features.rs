@@ -4,43 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use harness::{page, root};
+use harness::{page, root, rows};
 use regex::Regex;
 use sources::Crate;
 use toml::Table;
 
-use crate::init::setup::{cargo, lock};
+use crate::init::setup::{cargo, error, lock};
 
 const PAGE: &str = "src/reference/features.md";
-
-/// A row of a table, without the bars around it.
-struct Row {
-    line: usize,
-    cells: Vec<String>,
-}
-
-/// The rows of the tables below this heading, up to the next one.
-fn rows(heading: &str) -> Vec<Row> {
-    let page = fs::read_to_string(root().join(PAGE)).unwrap();
-    let lines = (1..).zip(page.lines());
-    let below = lines.skip_while(|(_, text)| *text != heading).skip(1);
-    let table = below.take_while(|(_, text)| !text.starts_with("## "));
-    let rows: Vec<_> = table
-        .filter(|(_, text)| text.starts_with('|') && !text.starts_with("|--"))
-        .map(|(line, text)| {
-            let cells = text.trim_matches('|').split('|');
-            Row { line, cells: cells.map(|cell| cell.trim().to_owned()).collect() }
-        })
-        .skip(1)
-        .collect();
-    assert!(!rows.is_empty(), "{PAGE}: below `{heading}` there is no table");
-    rows
-}
-
-/// The words in code spans.
-fn codes(cell: &str) -> Vec<&str> {
-    cell.split('`').skip(1).step_by(2).map(str::trim).collect()
-}
 
 fn crates() -> [Crate; 3] {
     ["hyper", "hyper-util", "http-body-util"]
@@ -58,9 +29,9 @@ fn the_tables_are_the_manifests() {
     for it in crates() {
         let heading = format!("## {}", it.name);
         let mut missing: BTreeSet<&String> = it.features.keys().collect();
-        for row in rows(&heading) {
+        for row in rows(PAGE, &it.name) {
             let place = format!("{PAGE}:{}", row.line);
-            let feature = codes(&row.cells[0])[0].to_owned();
+            let feature = row.codes(0)[0].to_owned();
             let Some(on) = it.features.get(&feature) else {
                 defects.push(format!(
                     "{place}: {} {} has no feature `{feature}`: remove the row",
@@ -75,7 +46,7 @@ fn the_tables_are_the_manifests() {
             }
             let on: Vec<_> =
                 on.iter().map(|it| it.strip_prefix("dep:").unwrap_or(it)).collect();
-            let said = codes(&row.cells[2]);
+            let said = row.codes(2);
             if said != on {
                 defects.push(format!("{place}: `{feature}` of {} {} turns on {on:?}, and the third cell says {said:?}: correct the cell", it.name, it.version));
             }
@@ -102,30 +73,27 @@ fn closure(
     on
 }
 
-/// A program that names these paths, with these features of one crate.
-fn check(folder: &str, of: &str, features: &[&str], paths: &[&str]) -> String {
-    let mut text = format!(
-        "[package]\nname = \"program\"\nedition = \"2024\"\n[workspace]\n[dependencies.{of}]\nversion = {:?}\nfeatures = {features:?}\n",
+/// The manifest of a project with this one dependency.
+fn manifest(of: &str, features: &[&str]) -> Table {
+    let text = format!(
+        "[package]\nname = \"program\"\nedition = \"2024\"\n[workspace]\n\
+         [dependencies]\n{of} = {{ version = {:?}, features = {features:?} }}\n\
+         [[bin]]\nname = \"program\"\npath = \"main.rs\"\n",
         version(of)
     );
-    text += "[[bin]]\nname = \"program\"\npath = \"main.rs\"\n";
+    text.parse().unwrap()
+}
+
+/// What the compiler prints about a program that names these paths, with these features of one crate.
+fn check(folder: &str, of: &str, features: &[&str], paths: &[&str]) -> String {
     let uses = paths.iter().enumerate();
     let uses =
         uses.map(|(index, path)| format!("pub mod m{index} {{ pub use {path}; }}\n"));
     let program = uses.collect::<String>() + "fn main() {}\n";
-    let manifest: Table = text.parse().unwrap();
-    let output = cargo(folder, &manifest, Some(&program), "check");
+    let output = cargo(folder, &manifest(of, features), Some(&program), "check");
     let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.success(), !printed.contains("error"), "{printed}");
     printed
-}
-
-/// Of the errors of the compiler the first, without its number.
-fn error(printed: &str) -> Option<&str> {
-    printed.lines().find_map(|line| {
-        let (code, text) = line.split_once(": ")?;
-        code.starts_with("error").then_some(text)
-    })
 }
 
 /// Where the second cell of a row begins with a path, it is there with all features, and without this one (and
@@ -137,10 +105,10 @@ fn without_a_feature_the_compiler_says_what_the_page_says() {
     for it in crates() {
         let all = closure(&it.features, "full");
         let mut paths = Vec::new();
-        let rows = rows(&format!("## {}", it.name));
+        let rows = rows(PAGE, &it.name);
         for row in &rows {
-            let feature = codes(&row.cells[0])[0];
-            let words = codes(&row.cells[1]);
+            let feature = row.codes(0)[0];
+            let words = row.codes(1);
             let Some(path) = words.first().filter(|word| word.contains("::")) else {
                 continue;
             };
@@ -180,11 +148,11 @@ fn without_a_feature_the_compiler_says_what_the_page_says() {
 fn the_programs_compile_with_the_features_of_the_first_table() {
     let _lock = lock();
     let link = Regex::new(r"\((.*)\.md\)").unwrap();
-    for row in rows("## Which do I need?") {
+    for row in rows(PAGE, "Which do I need?") {
         let page = link.captures(&row.cells[0]).unwrap()[1].replace("../", "");
         let program = root().join("snippets").join(page.replace('-', "_") + ".rs");
         let program = fs::read_to_string(program).unwrap();
-        let (hyper, util) = (codes(&row.cells[1]), codes(&row.cells[2]));
+        let (hyper, util) = (row.codes(1), row.codes(2));
         let manifest = format!(
             "[package]\nname = \"program\"\nedition = \"2024\"\n[workspace]\n[dependencies]\n\
              hyper = {{ version = \"1\", features = {hyper:?} }}\n\
@@ -282,7 +250,7 @@ fn the_crates_are_counted() {
     for line in table.lines().skip(2) {
         let cells: Vec<_> =
             line.trim_matches('|').split('|').map(str::trim).collect();
-        let words = codes(cells[0]);
+        let words: Vec<_> = cells[0].split('`').skip(1).step_by(2).collect();
         let (name, feature) = (words[0], words.get(1).copied());
         let count = crates_with(name, feature);
         assert_eq!(cells[1], count.to_string(), "{line}: {again}");
@@ -296,12 +264,8 @@ fn the_crates_are_counted() {
 /// How many crates Cargo compiles for a project with this one dependency.
 fn crates_with(name: &str, feature: Option<&str>) -> usize {
     let features: Vec<_> = feature.into_iter().collect();
-    let manifest = format!(
-        "[package]\nname = \"program\"\nedition = \"2024\"\n[workspace]\n[dependencies.{name}]\nversion = {:?}\nfeatures = {features:?}\n[[bin]]\nname = \"program\"\npath = \"main.rs\"\n",
-        version(name)
-    );
-    let output =
-        cargo("costs", &manifest.parse().unwrap(), Some("fn main() {}\n"), "tree");
+    let manifest = manifest(name, &features);
+    let output = cargo("costs", &manifest, Some("fn main() {}\n"), "tree");
     let printed = String::from_utf8_lossy(&output.stdout);
     let names = printed.lines().map(|line| {
         line.trim_start_matches(|c: char| !c.is_ascii_alphanumeric() && c != '_')

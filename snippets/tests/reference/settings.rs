@@ -30,33 +30,23 @@ struct Row {
     text: String,
 }
 
-/// The rows of the table below a heading. An option of one of several builders has the builder before it.
+/// The options in the table below a heading. An option of one of several builders has the builder before it.
 fn rows(heading: &str) -> Vec<Row> {
-    let page = fs::read_to_string(root().join(PAGE)).unwrap();
-    let lines = (1..).zip(page.lines());
-    let below =
-        lines.skip_while(|(_, text)| *text != format!("## {heading}")).skip(1);
-    let section = below.take_while(|(_, text)| !text.starts_with("## "));
-    let rows = section.filter(|(_, text)| text.starts_with("| `"));
-    let rows: Vec<_> = rows
-        .map(|(line, text)| {
-            let cells: Vec<_> =
-                text.trim_matches('|').splitn(3, '|').map(str::trim).collect();
-            let (names, release) = match cells[0].split_once(", ") {
-                Some((names, release)) => (names, Some(release.to_owned())),
-                None => (cells[0], None),
-            };
-            Row {
-                line,
-                option: names.replace('`', ""),
-                release,
-                default: cells[1].to_owned(),
-                text: cells[2].trim_end_matches('|').to_owned(),
-            }
-        })
-        .collect();
-    assert!(!rows.is_empty(), "{PAGE}: there is no table below `## {heading}`");
-    rows
+    let rows = harness::rows(PAGE, heading).into_iter();
+    rows.map(|row| {
+        let (names, release) = match row.cells[0].split_once(", ") {
+            Some((names, release)) => (names, Some(release.to_owned())),
+            None => (&*row.cells[0], None),
+        };
+        Row {
+            line: row.line,
+            option: names.replace('`', ""),
+            release,
+            default: row.cells[1].clone(),
+            text: row.cells[2].clone(),
+        }
+    })
+    .collect()
 }
 
 /// A builder, and where its options stand on the page.
@@ -220,7 +210,7 @@ fn what_they_were_called_in_0_14() {
     let list =
         fs::read_to_string(root().join("snippets/upgrading/names.txt")).unwrap();
     let names: BTreeSet<&str> = list.lines().collect();
-    let page = fs::read_to_string(root().join(PAGE)).unwrap();
+    let said = harness::rows(PAGE, "In hyper 0.14");
     let places = [
         ("HTTP/1 servers", "hyper::server::Builder"),
         ("HTTP/2 servers", "hyper::server::Builder"),
@@ -231,19 +221,14 @@ fn what_they_were_called_in_0_14() {
     ];
     let was = Regex::new("`([a-z_]+)` was `([a-z0-9_]+)`").unwrap();
     for (heading, of) in places {
-        let (_, below) = page.split_once("\n## In hyper 0.14\n").unwrap();
-        let row = below.lines().find(|line| line.starts_with(&format!("| {heading} |")));
-        let cells: Vec<_> = row.expect("a row").trim_matches('|').split('|').collect();
-        let (called, lacks) = (cells[1], cells[2]);
+        let row = said.iter().find(|row| row.cells[0] == heading).expect("a row");
+        let called = &row.cells[1];
         let renamed: BTreeMap<String, String> = was
             .captures_iter(called)
             .map(|it| (it[1].to_owned(), it[2].to_owned()))
             .collect();
-        let codes = |text: &str| -> Vec<String> {
-            text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-        };
-        let called = codes(called);
-        let prefix = called.iter().find(|it| it.ends_with('_')).cloned();
+        let called = row.codes(1);
+        let prefix = called.iter().find(|it| it.ends_with('_'));
         let mut expected = BTreeSet::new();
         for row in rows(heading) {
             let option = row.option;
@@ -253,20 +238,22 @@ fn what_they_were_called_in_0_14() {
             }
             let name = if let Some(renamed) = renamed.get(&option) {
                 renamed.clone()
-            } else if called.contains(&option) {
+            } else if called.contains(&&*option) {
                 option.clone()
             } else {
-                format!("{}{option}", prefix.as_deref().unwrap_or_default())
+                format!("{}{option}", prefix.unwrap_or(&""))
             };
             let anywhere = ["hyper::server::conn::http1::Builder", of];
             if !anywhere.iter().any(|of| names.contains(&*format!("{of}::{name}"))) {
                 expected.insert(option);
             }
         }
-        let lacks: BTreeSet<String> = codes(lacks).into_iter().collect();
+        let lacks: BTreeSet<String> =
+            row.codes(2).into_iter().map(str::to_owned).collect();
         assert_eq!(
             lacks, expected,
-            "{PAGE}: `## {heading}`: what the page says that 0.14 lacked (left), and what it lacked (right)"
+            "{PAGE}:{}: {heading}: what the page says that 0.14 lacked (left), and what it lacked (right)",
+            row.line
         );
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use harness::{root, the_book};
+use harness::{root, rows, the_book};
 use sources::releases;
 use toml::Table;
 
@@ -14,19 +14,13 @@ const CRATES: [(&str, &str); 3] =
     [("hyper", "1"), ("hyper-util", "0.1"), ("http-body-util", "0.1")];
 
 /// What the page says of each release of a crate, in its order: the line, the release, the text.
-fn rows(of: &str) -> Vec<(usize, String, String)> {
-    let page = fs::read_to_string(root().join(PAGE)).unwrap();
-    let lines = (1..).zip(page.lines());
-    let heading = format!("## {of}");
-    let below = lines.skip_while(|(_, text)| *text != heading).skip(1);
-    let section = below.take_while(|(_, text)| !text.starts_with("## "));
-    let rows = section.filter_map(|(line, text)| {
-        let (release, what) = text.strip_prefix(&format!("| {of} "))?.split_once(" | ")?;
-        let numbered = release.starts_with(|c: char| c.is_ascii_digit());
-        let what = what.trim_end_matches('|').trim().to_owned();
-        numbered.then(|| (line, release.to_owned(), what))
-    });
-    rows.collect()
+fn releases_of(of: &str) -> Vec<(usize, String, String)> {
+    let rows = rows(PAGE, of).into_iter();
+    rows.map(|mut row| {
+        let what = row.cells.pop().unwrap();
+        (row.line, row.cells[0].replace(&format!("{of} "), ""), what)
+    })
+    .collect()
 }
 
 #[test]
@@ -45,7 +39,7 @@ fn each_release_up_to_the_locked_one_has_its_row() {
             .filter(|it| it != "0.0.0")
             .collect();
         assert!(expected.len() > 5, "{name}: {expected:?}");
-        let rows = rows(name);
+        let rows = releases_of(name);
         for release in &expected {
             if !rows.iter().any(|(_, written, _)| written == release) {
                 defects.push(format!("{PAGE}: {name} {release} is missing: read its changelog, and add a row below `## {name}` with what a reader can use"));
@@ -78,7 +72,7 @@ fn the_names_exist() {
             names.extend(sources::locked(other, version).names());
         }
         let mut seen = 0;
-        for (line, release, what) in rows(name) {
+        for (line, release, what) in releases_of(name) {
             for code in what.split('`').skip(1).step_by(2) {
                 let is_name =
                     |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
@@ -107,7 +101,7 @@ fn what_pages_say_of_since_is_here() {
     let rows: BTreeMap<String, (usize, String)> = CRATES
         .into_iter()
         .flat_map(|(name, _)| {
-            let rows = rows(name).into_iter();
+            let rows = releases_of(name).into_iter();
             rows.map(move |(line, release, what)| {
                 (format!("{name} {release}"), (line, what))
             })

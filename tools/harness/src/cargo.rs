@@ -41,7 +41,12 @@ pub fn libraries() -> &'static BTreeMap<String, PathBuf> {
 }
 
 /// What cargo knows of the packages that this machine builds. Those for other systems were perhaps never downloaded.
-pub fn metadata() -> Metadata {
+pub fn metadata() -> &'static Metadata {
+    static METADATA: LazyLock<Metadata> = LazyLock::new(ask_for_metadata);
+    &METADATA
+}
+
+fn ask_for_metadata() -> Metadata {
     let rustc = Command::new(env::var_os("RUSTC").unwrap_or("rustc".into()))
         .arg("-vV")
         .output()

@@ -2,12 +2,13 @@
 //!
 //! [`Program`] starts a program and [`Connection`] speaks to it, byte by byte; [`transcript`]
 //! executes the console blocks of a page; [`block`] compiles and runs its Rust blocks;
-//! [`page`] reads the numbers of its sentences. [`cargo`] knows what cargo has built.
+//! [`page`] reads the numbers of its sentences, [`rows`] its tables. [`cargo`] knows what cargo has built.
 
 pub mod block;
 pub mod cargo;
 mod number;
 mod program;
+mod table;
 mod transcript;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ pub use number::{Prose, page};
 pub use program::{
     Answer, Connection, LIMIT, Load, Program, Server, assert_prints, spawn, wait,
 };
+pub use table::{Row, rows};
 pub use transcript::transcript;
 
 /// The root of the repository.

@@ -14,7 +14,6 @@ use std::path::PathBuf;
 
 use cargo_metadata::semver::{Version, VersionReq};
 use proc_macro2::{TokenStream, TokenTree};
-use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{
     Attribute, Expr, ImplItem, Item, ItemImpl, Lit, Meta, ReceiverKind, ReturnType,
@@ -42,14 +41,14 @@ pub fn locked(name: &str, requirement: &str) -> Crate {
     let requirement = VersionReq::parse(requirement).expect("a requirement of cargo");
     let package = harness::cargo::metadata()
         .packages
-        .into_iter()
+        .iter()
         .find(|it| *it.name == name && requirement.matches(&it.version));
     let package =
         package.unwrap_or_else(|| panic!("Cargo.lock has no {name} {requirement}"));
     Crate {
         name: name.to_owned(),
-        version: package.version,
-        features: package.features,
+        version: package.version.clone(),
+        features: package.features.clone(),
         folder: package.manifest_path.parent().expect("a folder").into(),
     }
 }
@@ -57,14 +56,8 @@ pub fn locked(name: &str, requirement: &str) -> Crate {
 /// A public method.
 pub struct Method {
     pub name: String,
-    /// The line in its file.
-    pub line: usize,
     /// Its documentation, as written.
     pub docs: String,
-    /// The types of its parameters without `self`, as written, without spaces.
-    pub parameters: Vec<String>,
-    /// The features that its `cfg` names.
-    pub features: BTreeSet<String>,
     pub deprecated: bool,
     /// Whether it sets something: it takes `self` and returns it, or `&mut self` and returns nothing.
     pub is_option: bool,
@@ -232,37 +225,19 @@ impl Crate {
 
 fn method(function: &syn::ImplItemFn, of: &str) -> Method {
     let mut docs = String::new();
-    let mut features = BTreeSet::new();
     for attribute in &function.attrs {
-        match &attribute.meta {
-            Meta::NameValue(pair) if pair.path.is_ident("doc") => {
-                if let Expr::Lit(text) = &pair.value
-                    && let Lit::Str(text) = &text.lit
-                {
-                    docs += text.value().trim();
-                    docs.push('\n');
-                }
-            }
-            Meta::List(list) if list.path.is_ident("cfg") => {
-                features
-                    .extend(strings(&list.tokens).into_iter().map(|(text, _)| text));
-            }
-            _ => (),
+        if let Meta::NameValue(pair) = &attribute.meta
+            && pair.path.is_ident("doc")
+            && let Expr::Lit(text) = &pair.value
+            && let Lit::Str(text) = &text.lit
+        {
+            docs += text.value().trim();
+            docs.push('\n');
         }
     }
-    let parameters = function.sig.inputs.iter().filter_map(|input| match input {
-        syn::FnArg::Typed(typed) => {
-            let text = typed.ty.span().source_text()?;
-            Some(text.split_whitespace().collect())
-        }
-        syn::FnArg::Receiver(_) => None,
-    });
     Method {
         name: function.sig.ident.to_string(),
-        line: function.sig.span().start().line,
         docs,
-        parameters: parameters.collect(),
-        features,
         is_option: match (&function.sig.output, function.sig.receiver()) {
             (ReturnType::Default, Some(this)) => {
                 matches!(this.kind, ReceiverKind::Reference(.., Some(_)))
