@@ -162,9 +162,12 @@ async fn main() -> Result<(), BoxError> {
     // ANCHOR: main
     global::set_text_map_propagator(TraceContextPropagator::new());
     let provider = provider()?;
-    let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("traces"));
+    let tracer = provider.tracer("traces");
+    let spans =
+        tracing_opentelemetry::layer().with_tracer(tracer).with_threads(false);
+    let (stderr, _writes) = tracing_appender::non_blocking(io::stderr());
     let lines =
-        fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+        fmt::layer().with_writer(stderr).with_ansi(io::stderr().is_terminal());
     tracing_subscriber::registry()
         .with(LevelFilter::INFO)
         .with(spans)
