@@ -113,7 +113,8 @@ fn build() -> Built {
                 matches!(file.extension(), Some("rlib" | "so" | "dylib" | "dll"))
             })
         {
-            // Build scripts may use the same crate with fewer features.
+            // Build scripts may use the same crate with fewer features. With as many, nobody knows
+            // which build this is: see `tracing-core` in Cargo.toml.
             let features = artifact.features.len();
             let known = libraries.entry(name.to_string()).or_default();
             if features >= known.0 {

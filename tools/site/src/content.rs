@@ -33,6 +33,8 @@ pub struct Section {
     pub code: String,
     /// Those that are hidden.
     pub hidden: String,
+    /// What readers may call it, from a comment `<!-- also: … -->`: for the search alone.
+    pub also: String,
 }
 
 impl Content {
@@ -128,6 +130,16 @@ impl Reader<'_> {
             Token::StartTag(tag) => self.start(&tag),
             Token::EndTag(tag) => self.end(&name(&tag.name), tag.span.end),
             Token::String(text) => self.text(&name(&text.value)),
+            Token::Comment(comment) => {
+                let text = name(&comment.value);
+                if let Some(words) = text.trim_start().strip_prefix("also:") {
+                    self.copy_until(comment.span.start);
+                    self.copied = comment.span.end;
+                    if let Some(section) = self.content.sections.last_mut() {
+                        section.also += &one_line(words);
+                    }
+                }
+            }
             _ => {}
         }
     }

@@ -19,8 +19,8 @@ pub fn titles(pages: &[Page]) -> String {
     format!("var searchTitles = {};\n", titles.collect::<Value>())
 }
 
-/// Of the same sections in the same order: the prose, the code, and the identifiers that stand in
-/// hidden lines of its page alone.
+/// Of the same sections in the same order: the prose, the code, the identifiers that stand in
+/// hidden lines of its page alone, and what readers may call it.
 pub fn texts(pages: &[Page]) -> String {
     let texts = pages.iter().flat_map(|page| {
         let sections = &page.content.sections;
@@ -29,7 +29,12 @@ pub fn texts(pages: &[Page]) -> String {
         let texts = sections.iter().map(move |section| {
             let hidden = names(&section.hidden).filter(|name| known.insert(name));
             let hidden: Vec<&str> = hidden.collect();
-            json!([section.text, section.code.trim_end(), hidden.join(" ")])
+            json!([
+                section.text,
+                section.code.trim_end(),
+                hidden.join(" "),
+                section.also
+            ])
         });
         texts.collect::<Vec<Value>>()
     });

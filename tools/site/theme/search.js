@@ -10,6 +10,7 @@
 //
 // A question has words that no section has. So to four words and more, or where few sections are found, those
 // answer that have the most of its words in prose: a word counts the more, the fewer sections have it.
+// A section may have other words for what it is about, which nobody sees: `<!-- also: … -->` in its page.
 "use strict";
 
 let searchTexts;
@@ -87,7 +88,7 @@ let searchTexts;
         const versions = { h1: "http/1", h2: "http/2" };
         const known = [...new Set(words.flatMap(({ parts }) => parts.map((part) => versions[part] ?? stem(part))))].map((word) => {
             const places = sections.map((section) => Math.sqrt(Math.max(...fields(section)
-                .filter(({ kind }) => kind === "prose").map((field) => field.weight * match(field.lower, word)))));
+                .filter(({ kind }) => kind === "prose" || kind === "also").map((field) => field.weight * match(field.lower, word)))));
             return { places, weight: Math.log(sections.length / places.filter((place) => place > 0).length) };
         }).filter(({ weight }) => Number.isFinite(weight));
         const all = known.reduce((sum, { weight }) => sum + weight, 0);
@@ -140,7 +141,7 @@ let searchTexts;
     // The place of the longest hit, in the field that says most of the query.
     const excerpt = (section, words) => {
         const said = ({ lower }) => words.filter((word) => lower.includes(word)).join("").length;
-        const { text, lower, kind } = section.texts.toSorted((a, b) => said(b) - said(a))[0] ?? field(0);
+        const { text, lower, kind } = section.texts.filter(({ kind }) => kind !== "also").toSorted((a, b) => said(b) - said(a))[0] ?? field(0);
         const at = Math.max(0, lower.indexOf(words.find((word) => lower.includes(word))));
         if (kind === "names") return { text: text.split(" ").filter((name) => words.some((word) => name.toLowerCase().includes(word))).join(" "), code: true };
         if (kind === "code") return { text: text.slice(text.lastIndexOf("\n", at) + 1).split("\n")[0].trim(), code: true };
@@ -186,11 +187,11 @@ let searchTexts;
     };
 
     searchTexts = (texts) => {
-        for (const [number, [prose, code, names]] of texts.entries()) {
+        for (const [number, [prose, code, names, also]] of texts.entries()) {
             // What reference/errors.md says that `{:?}` prints.
             const forms = [...(prose ?? "").toLowerCase().matchAll(/with \{:\?\}: (hyper::error\(.*?\))\.(?=\s|$)/g)];
             sections[number].forms = forms.map(([, form]) => form.split("…").map((piece) => piece.trim()));
-            sections[number].texts = [field(8, prose), field(5, code, "code"), field(2, names, "names")];
+            sections[number].texts = [field(8, prose), field(5, code, "code"), field(2, names, "names"), field(8, also, "also")];
         }
         show();
     };
