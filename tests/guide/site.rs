@@ -169,6 +169,37 @@ fn script(name: &str, before: &str, after: &str) -> Vec<Value> {
     .unwrap()
 }
 
+/// Other words for a section, `<!-- also: … -->`, are for the search and not for the page.
+#[test]
+fn the_search_has_the_other_words_of_a_section() {
+    let texts = script("search-texts", "searchTexts(", ");");
+    let known: Vec<_> = texts.iter().filter_map(|texts| texts[3].as_str()).collect();
+    let other = Regex::new("<!-- also: (.*) -->").unwrap();
+    let mut count = 0;
+    for (page, html) in rendered() {
+        let path = &page.path;
+        assert!(
+            !html.contains("<!-- also:"),
+            "{path}: readers load the words for the search"
+        );
+        for words in other.captures_iter(&page.source) {
+            assert!(
+                known.contains(&&words[1]),
+                "{path}: the search lacks `{}`",
+                &words[1]
+            );
+            count += 1;
+        }
+        let comments = page.source.matches("<!--").count();
+        let others = other.find_iter(&page.source).count();
+        assert_eq!(
+            comments, others,
+            "{path}: a comment that is no `<!-- also: words -->`"
+        );
+    }
+    assert!(count > 0, "no page has other words for a section");
+}
+
 #[test]
 fn the_search_has_each_name_in_code() {
     let titles = script("search-titles", "var searchTitles = ", ";");

@@ -83,21 +83,28 @@ let searchTexts;
     const stem = (word) => (word.length > 4 ? word.replace(/(ing|ed|es|s)$/, "") : word);
 
     // The sections whose prose has a good part of the query, by the weight of its words. A long section has
-    // many words, and says less with each.
+    // many words, and says less with each, as in BM25.
     const nearest = (words) => {
-        const versions = { h1: "http/1", h2: "http/2" };
-        const known = [...new Set(words.flatMap(({ parts }) => parts.map((part) => versions[part] ?? stem(part))))].map((word) => {
-            const places = sections.map((section) => Math.sqrt(Math.max(...fields(section)
-                .filter(({ kind }) => kind === "prose" || kind === "also").map((field) => field.weight * match(field.lower, word)))));
+        const versions = { h1: "http/1", h2: "http/2", http1: "http/1", http2: "http/2" };
+        const said = ({ kind }) => kind === "prose" || kind === "also";
+        const terms = words.flatMap(({ whole, parts }) => (parts.length > 1 ? [whole, ...parts] : parts));
+        const known = [...new Set(terms.map((term) => versions[term] ?? stem(term)))].map((term) => {
+            // Where a word begins with it.
+            const places = sections.map((section) => {
+                const place = ({ weight, lower }) => (match(lower, term) > 1 ? weight : 0);
+                return Math.max(...fields(section).filter(said).map(place));
+            });
             return { places, weight: Math.log(sections.length / places.filter((place) => place > 0).length) };
         }).filter(({ weight }) => Number.isFinite(weight));
         const all = known.reduce((sum, { weight }) => sum + weight, 0);
+        const length = (section) => section.texts.reduce((sum, { text, kind }) => (kind === "prose" ? sum + text.length : sum), 0);
+        const mean = sections.reduce((sum, section) => sum + length(section), 0) / sections.length;
         return sections.map((section, number) => {
             const here = known.filter(({ places }) => places[number] > 0);
-            const said = here.reduce((sum, { weight }) => sum + weight, 0);
-            const score = here.reduce((sum, { weight, places }) => sum + weight * places[number], 0);
-            const length = fields(section).reduce((sum, { text, kind }) => (kind === "prose" ? sum + text.length : sum), 0);
-            return { section, score: here.length > 1 && said >= 0.4 * all ? score / Math.log(300 + length) : 0 };
+            const found = here.reduce((sum, { weight }) => sum + weight, 0);
+            const long = 1 + 3 * length(section) / mean;
+            const score = here.reduce((sum, { weight, places }) => sum + weight * places[number] / (places[number] + long), 0);
+            return { section, score: here.length > 1 && found >= 0.25 * all ? score : 0 };
         }).filter(({ score }) => score > 0).sort((a, b) => b.score - a.score);
     };
 
