@@ -65,7 +65,7 @@ let searchTexts;
     };
 
     // How many letters of the title stand in the query: 0 if not all of them do, in their order. A single
-    // word is no title that somebody has pasted, but the Debug form of an error is.
+    // word is no title that somebody has pasted, nor is "The client"; but the Debug form of an error is.
     const titleIn = ({ pieces, forms }, phrase) => Math.max(lettersIn(pieces, phrase, true), ...forms.map((form) => lettersIn(form, phrase, false)));
     const lettersIn = (pieces, phrase, words) => {
         let at = 0;
@@ -76,7 +76,7 @@ let searchTexts;
         }
         const whole = !isWord(phrase[at - 1]) || !isWord(phrase[at]);
         const letters = pieces.join(" ");
-        return whole && (!words || letters.includes(" ")) ? letters.length : 0;
+        return whole && (!words || /.\s.*\s.|^(?!the )\S+\s/.test(letters)) ? letters.length : 0;
     };
 
     // `headers` finds "header", `closed` finds "close".
@@ -92,7 +92,7 @@ let searchTexts;
             // Where a word begins with it.
             const places = sections.map((section) => {
                 const place = ({ weight, lower }) => (match(lower, term) > 1 ? weight : 0);
-                return Math.max(...fields(section).filter(said).map(place));
+                return fields(section).filter(said).map(place).reduce((sum, place) => sum + place);
             });
             return { places, weight: Math.log(sections.length / places.filter((place) => place > 0).length) };
         }).filter(({ weight }) => Number.isFinite(weight));
@@ -102,7 +102,7 @@ let searchTexts;
         return sections.map((section, number) => {
             const here = known.filter(({ places }) => places[number] > 0);
             const found = here.reduce((sum, { weight }) => sum + weight, 0);
-            const long = 1 + 3 * length(section) / mean;
+            const long = 3 + 3 * length(section) / mean;
             const score = here.reduce((sum, { weight, places }) => sum + weight * places[number] / (places[number] + long), 0);
             return { section, score: here.length > 1 && found >= 0.25 * all ? score : 0 };
         }).filter(({ score }) => score > 0).sort((a, b) => b.score - a.score);
