@@ -102,23 +102,23 @@ async fn the_table_has_the_answers_that_differ() {
         ("dots", get("/../notes")),
         ("no path", send("OPTIONS *", "", "")),
         ("a new note", upload("PUT /notes/caf%C3%A9", "open until six")),
-        ("the same again", upload("PUT /notes/caf%c3%a9", "open")),
+        ("the note again", upload("PUT /notes/caf%c3%a9", "open")),
         ("in chunks", send("PUT /notes/b", chunked, "2\r\nhi\r\n0\r\n\r\n")),
         ("of no bytes", upload("PUT /notes/empty", "")),
         ("a slash in a name", upload("PUT /notes/a%2Fb", "hi")),
         ("no encoding", upload("PUT /notes/%zz", "hi")),
         ("a note", get("/notes/caf%C3%A9")),
         ("a note by its absolute URL", get("http://x/notes/caf%C3%A9")),
-        ("its head", send("HEAD /notes/caf%C3%A9", "", "")),
+        ("the head of a note", send("HEAD /notes/caf%C3%A9", "", "")),
         ("no such note", get("/notes/none")),
-        ("its head", send("HEAD /notes/none", "", "")),
+        ("the head of no note", send("HEAD /notes/none", "", "")),
         ("a list", get("/notes?prefix=caf%C3%A9&limit=5")),
-        ("its head", send("HEAD /notes?limit=%31", "", "")),
+        ("the head of a list", send("HEAD /notes?limit=%31", "", "")),
         ("a plus", get("/notes?prefix=a+b")),
         ("no UTF-8 in a query", get("/notes?prefix=%FF")),
         ("keys that nobody knows", get("/notes?x=1&x=2&&=")),
         ("a deletion", send("DELETE /notes/a%2Fb", "", "")),
-        ("the same again", send("DELETE /notes/a%2Fb", "", "")),
+        ("the deletion again", send("DELETE /notes/a%2Fb", "", "")),
         ("a name that is too long", upload(&long, "")),
         ("no HTTP", get("/ /")),
         ("`POST /notes`", upload("POST /notes", "hi")),
@@ -213,6 +213,8 @@ fn the_program_on_axum_has_more_crates() {
 #[test]
 fn axum_stands_on_hyper_and_matchit() {
     page("init/choosing").says("matchit, which axum has inside");
+    page("init/choosing").says("The libraries on hyper share its types");
+    let _the_same_type: hyper::StatusCode = StatusCode::OK;
     let packages = &harness::cargo::metadata().packages;
     let axum = packages.iter().find(|it| *it.name == "axum").unwrap();
     for name in ["hyper", "hyper-util", "matchit"] {
