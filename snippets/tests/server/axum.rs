@@ -34,7 +34,7 @@ use harness::{Connection, Program, Prose, page};
 #[path = "../../server/axum.rs"]
 mod program;
 
-const DAY: Duration = Duration::from_secs(86_400);
+pub const DAY: Duration = Duration::from_secs(86_400);
 
 fn axum() -> Prose {
     page("server/axum")
@@ -115,7 +115,7 @@ impl Listener for Streams {
 }
 
 /// Makes connections to a router that `axum::serve` serves.
-fn axum_serve(router: Router) -> impl Fn() -> DuplexStream {
+pub fn axum_serve(router: Router) -> impl Fn() -> DuplexStream {
     let (sender, streams) = mpsc::unbounded_channel();
     tokio::spawn(axum::serve(Streams(streams), router).into_future());
     move || {

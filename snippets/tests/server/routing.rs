@@ -24,7 +24,7 @@ use crate::server::hello_world::survives_running_out_of_descriptors;
 /// The program itself, for a clock that a test moves.
 #[allow(dead_code)]
 #[path = "../../server/routing.rs"]
-mod program;
+pub mod program;
 
 use program::State;
 
@@ -417,13 +417,17 @@ fn notes_are_limited_in_size_and_number() {
     assert_eq!(answer.status(), "HTTP/1.1 414 URI Too Long");
 }
 
+/// The client of the connections in memory.
+pub fn peer() -> SocketAddr {
+    ([127, 0, 0, 1], 4000).into()
+}
+
 /// A connection to the program on its own state.
-fn serve(state: &Arc<State>) -> (DuplexStream, JoinHandle<hyper::Result<()>>) {
+pub fn serve(state: &Arc<State>) -> (DuplexStream, JoinHandle<hyper::Result<()>>) {
     let (client, server) = duplex(1024);
     let state = state.clone();
     let service = service_fn(move |request| {
-        let peer = SocketAddr::from(([127, 0, 0, 1], 4000));
-        program::handle(state.clone(), peer, request)
+        program::handle(state.clone(), peer(), request)
     });
     let conn = http1::Builder::new().serve_connection(TokioIo::new(server), service);
     (client, tokio::spawn(conn))

@@ -1,0 +1,3 @@
+fn main() {
+    axum::Server::bind(&([127, 0, 0, 1], 3000).into());
+}
