@@ -7,12 +7,14 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper::service::service_fn;
 use hyper::{Request, Response, client, server};
+use tokio::time::{Instant, Sleep, sleep};
 
 // ANCHOR: pipe
 /// How many bytes may wait in one direction.
@@ -212,6 +214,61 @@ impl<T: Write + Unpin> Write for Recorder<T> {
     }
 }
 
+// ANCHOR: slow
+/// Writes a few bytes at a time, with a pause after each: a client that is slow.
+pub struct Slow<T> {
+    io: T,
+    piece: usize,
+    pause: Duration,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl<T: Write + Unpin> Write for Slow<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.sleep.as_mut().poll(cx));
+        let piece = &bytes[..bytes.len().min(self.piece)];
+        let count = ready!(Pin::new(&mut self.io).poll_write(cx, piece))?;
+        let next = Instant::now() + self.pause;
+        self.sleep.as_mut().reset(next);
+        Poll::Ready(Ok(count))
+    }
+    // ANCHOR_END: slow
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl<T: Read + Unpin> Read for Slow<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        cursor: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, cursor)
+    }
+}
+
+impl<T> Slow<T> {
+    pub fn new(io: T, piece: usize, pause: Duration) -> Self {
+        Slow { io, piece, pause, sleep: Box::pin(sleep(Duration::ZERO)) }
+    }
+}
+
 pub async fn hello(
     _: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -227,6 +284,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .serve_connection(server, service_fn(hello));
     let serving = tokio::spawn(conn);
 
+    // The request arrives in pieces.
+    let client = Slow::new(client, 8, Duration::from_millis(10));
     let (mut sender, conn) = client::conn::http1::handshake(client).await?;
     tokio::spawn(conn);
     let request =

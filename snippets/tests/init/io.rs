@@ -429,3 +429,29 @@ async fn a_client_that_closes_its_side_needs_half_close() {
         assert_eq!(conn.await.unwrap().is_ok(), half_close);
     }
 }
+
+/// The writes of the client, and how long it takes until the request is whole.
+#[tokio::test(start_paused = true)]
+async fn a_slow_client_sends_its_request_in_pieces() {
+    let [bytes, piece, pause] = io_page().numbers(
+        "the {} bytes of the request go in pieces of {}, with {} milliseconds between them",
+    );
+    let (client, mut server) = pipe();
+    let pause = Duration::from_millis(pause);
+    let slow = program::Slow::new(client, piece as usize, pause);
+    let (mut sender, conn) = client::conn::http1::handshake(slow).await.unwrap();
+    tokio::spawn(conn);
+    let request = Request::get("/").header("host", "pipe").body(Empty::<Bytes>::new());
+    let start = Instant::now();
+    let asking = tokio::spawn(sender.send_request(request.unwrap()));
+    let mut pieces = Vec::new();
+    let mut server = TokioIo::new(&mut server);
+    while pieces.iter().sum::<usize>() < bytes as usize {
+        let mut read = [0; 100];
+        pieces.push(server.read(&mut read).await.unwrap());
+    }
+    let pauses = bytes.div_ceil(piece) - 1;
+    assert!(pieces.iter().all(|read| *read <= piece as usize), "{pieces:?}");
+    assert_eq!(start.elapsed().as_millis(), pause.as_millis() * u128::from(pauses));
+    asking.abort();
+}

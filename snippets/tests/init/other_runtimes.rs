@@ -2,15 +2,21 @@
 
 use std::collections::HashSet;
 use std::env;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
+use hyper::rt::{Executor, Timer};
 use hyper::{Request, client::conn::http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::runtime;
+use tokio::task::spawn_local;
+use tower_service::Service;
 
 use harness::{LIMIT, Program, Prose, page, root};
 
@@ -89,4 +95,51 @@ fn the_package_has_no_runtime_of_tokio() {
         features("smol-server"),
         HashSet::from(["default".into(), "sync".into()])
     );
+}
+
+/// What a panic says.
+fn panics(panics: impl FnOnce()) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(panics)).expect_err("it panics");
+    match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => (*panic.downcast::<&str>().unwrap()).to_owned(),
+    }
+}
+
+#[test]
+fn what_the_panics_say() {
+    let local = "`spawn_local` called from outside of a `task::LocalSet` or `runtime::LocalRuntime`";
+    let runtime = runtime::Builder::new_current_thread().build().unwrap();
+    let text = panics(|| {
+        runtime.block_on(async { drop(spawn_local(async {})) });
+    });
+    assert_eq!(text, local);
+    let reactor = "there is no reactor running, must be called from the context of a Tokio 1.x runtime";
+    let executor: fn() = || TokioExecutor::new().execute(async {});
+    let timer: fn() = || drop(TokioTimer::new().sleep(Duration::from_secs(1)));
+    for uses_tokio in [executor, timer] {
+        assert_eq!(panics(uses_tokio), reactor);
+    }
+    let text = panics(|| {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let uri = format!("http://{}/", address.local_addr().unwrap());
+        let connecting = HttpConnector::new().call(uri.parse().unwrap());
+        drop(smol::block_on(connecting));
+    });
+    assert_eq!(text, reactor);
+    for text in [local, reactor] {
+        other().says(text);
+    }
+}
+
+/// The client's program, with a server that is not there.
+#[test]
+fn the_client_prints_the_whole_error() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", closed.local_addr().unwrap());
+    drop(closed);
+    let mut program = Program::client("one-thread-client", &[&url]);
+    let (status, printed) = program.wait();
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(printed, ["Connection refused (os error 111)"]);
 }

@@ -1108,6 +1108,11 @@ async fn panics(all: &mut Vec<Seen>) {
     .catch_unwind()
     .await;
     all.push(panicked("You must supply a timer.", result.expect_err("no timer")));
+    let elsewhere = thread::spawn(|| drop(TokioTimer::new().sleep(seconds(1))));
+    all.push(panicked(
+        "there is no reactor running, must be called from the context of a Tokio 1.x runtime",
+        elsewhere.join().expect_err("no runtime"),
+    ));
     let least = page("reference/errors").number("Choose at least {} bytes") as usize;
     all.push(caught(
         "the max_buf_size cannot be smaller than the minimum that h1 specifies.",
