@@ -318,11 +318,11 @@ mod tests {
     const PIECES: [&[u8]; 7] = [
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\
             \0\0\x0e\x01\x05\0\0\0\x01\x82\x86\x84\x41\x09localhost",
-        b"GET / HTTP/1.1\r\nhost: localhost\r\n",
+        b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n",
         b"POST /language HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99\r\n\r\n",
-        b"content-length: 2\r\n",
+        b"POST / HTTP/1.1\r\n",
         b"transfer-encoding: chunked\r\n",
-        b"\r\n",
+        b"host: localhost\r\n\r\n",
         b"0\r\n\r\n",
     ];
 

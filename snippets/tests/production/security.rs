@@ -559,6 +559,8 @@ fn fail_if(name: &str, from: &str, to: &str) -> Vec<&'static str> {
     assert_eq!(source.matches(from).count(), 1, "`{from}` is there once");
     let mut tests = Command::new(tests_of_variant(name, &source.replace(from, to)));
     tests.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1");
+    // Many, so that chance has no say.
+    tests.env("PROPTEST_CASES", "4096");
     let output = tests.output().unwrap();
     let output = String::from_utf8_lossy(&output.stdout);
     let fails = |test: &&str| output.contains(&format!("{test} ... FAILED"));
