@@ -8,8 +8,8 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http2;
 use hyper::ext::ReasonPhrase;
-use hyper::Request;
 use hyper::header::{HeaderName, HeaderValue};
+use hyper::{Request, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
@@ -270,7 +270,8 @@ fn many_connections() {
     let silent: Vec<_> = (0..cap + 30).map(|_| program.connect()).collect();
     let mut last = program.connect();
     last.get("/");
-    assert_eq!(last.response().unwrap().text(), "Hello, World!\n");
+    let answer = last.response().expect("the last client is served when others have gone");
+    assert_eq!(answer.text(), "Hello, World!\n");
     for _ in 0..31 {
         assert_eq!(program.line(), "connection failed: no request in time");
     }
@@ -521,6 +522,8 @@ async fn a_redirect_elsewhere() {
 fn lines_in_the_log() {
     let program = Program::start("security");
     let mut connection = program.connect();
+    // No path has a real line break.
+    Uri::try_from("/a\nb").unwrap_err();
     connection.get("/a\u{2028}b\u{202e}c%0ad");
     connection.response().unwrap();
     assert_eq!(program.line(), r#"GET "/a\u{2028}b\u{202e}c%0ad" 404"#);
@@ -553,19 +556,18 @@ fn secrets_in_the_log() {
 
 // Any bytes.
 
-/// The tests of the program that fail if it is changed like this.
-fn fail_if(name: &str, from: &str, to: &str) -> Vec<&'static str> {
+/// The tests of the program that fail if it is changed like this, and what they print.
+fn fail_if(name: &str, from: &str, to: &str) -> (Vec<&'static str>, String) {
     let source = source();
     assert_eq!(source.matches(from).count(), 1, "`{from}` is there once");
     let mut tests = Command::new(tests_of_variant(name, &source.replace(from, to)));
     tests.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1");
     // Many, so that chance has no say.
     tests.env("PROPTEST_CASES", "4096");
-    let output = tests.output().unwrap();
-    let output = String::from_utf8_lossy(&output.stdout);
-    let fails = |test: &&str| output.contains(&format!("{test} ... FAILED"));
+    let output = String::from_utf8(tests.output().unwrap().stdout).unwrap();
     assert!(output.contains("running 2 tests"), "{output}");
-    [GONE, REDIRECT].into_iter().filter(fails).collect()
+    let fails = |test: &&str| output.contains(&format!("{test} ... FAILED"));
+    ([GONE, REDIRECT].into_iter().filter(fails).collect(), output)
 }
 
 const GONE: &str = "whatever_a_client_sends_it_is_gone_in_time";
@@ -573,20 +575,25 @@ const REDIRECT: &str = "a_redirect_stays_on_this_site";
 
 #[test]
 fn the_properties_find_what_is_missing() {
+    security().says("is gone within a minute");
+    assert!(source().contains("const ALL: Duration = Duration::from_secs(60);"));
     security().says("Take out FIRST_REQUEST, BODY, or the time limit for heads, and it fails");
     for (name, from, to) in [
         ("first", "return Err(\"no request in time\".into());", "()"),
         ("body", "timeout(BODY,", "timeout(2 * MAX_AGE,"),
         ("head", ".header_read_timeout(HEAD)", ".header_read_timeout(None)"),
     ] {
-        assert_eq!(fail_if(&format!("security_{name}"), from, to), [GONE], "{name}");
+        let (failing, _) = fail_if(&format!("security_{name}"), from, to);
+        assert_eq!(failing, [GONE], "without the limit for `{name}`");
     }
-    security().says("With a check for // alone, it fails");
-    let slashes = fail_if("security_slashes", "starts_with(['/', '\\\\'])", "starts_with('/')");
-    assert_eq!(slashes, [REDIRECT]);
+    security().says("With a check for // alone, it fails with next =");
+    let (from, to) = ("starts_with(['/', '\\\\'])", "starts_with('/')");
+    let (failing, output) = fail_if("security_slashes", from, to);
+    assert_eq!(failing, [REDIRECT]);
+    assert!(output.contains(r#"minimal failing input: next = "/\\""#), "{output}");
     security().says("they skip a tab in between");
-    let tab = fail_if("security_tab", "rest.bytes().all(|b| b.is_ascii_graphic())", "true");
-    assert_eq!(tab, [REDIRECT]);
+    let (from, to) = ("rest.bytes().all(|b| b.is_ascii_graphic())", "true");
+    assert_eq!(fail_if("security_tab", from, to).0, [REDIRECT]);
 }
 
 // What the server does not do, and what it depends on.
@@ -595,34 +602,58 @@ fn the_properties_find_what_is_missing() {
 #[test]
 fn other_pages_stop_the_other_attacks() {
     let tests = [
-        ("files", "server/files", "what_is_outside_stays_outside"),
-        ("TLS", "server/tls", "a_handshake_ends_at_its_limit"),
-        ("forms with files", "server/forms_and_uploads", "the_number_of_parts_is_limited"),
-        ("WebSockets", "server/websocket", "a_page_of_another_site_gets_403"),
-        ("a proxy", "server/proxy_headers", "no_request_is_forwarded_with_two_meanings"),
         (
-            "requests to URLs that a client names",
+            "ask for a path that leads out of the folder",
+            "server/files",
+            "what_is_outside_stays_outside",
+        ),
+        ("stop in the handshake", "server/tls", "a_handshake_ends_at_its_limit"),
+        (
+            "offer nothing newer than TLS 1.1",
+            "server/tls",
+            "versions_before_tls_1_2_are_refused",
+        ),
+        (
+            "claim another address",
+            "server/proxy_protocol",
+            "only_a_load_balancer_may_connect",
+        ),
+        (
+            "send parts without an end",
+            "server/forms_and_uploads",
+            "the_number_of_parts_is_limited",
+        ),
+        (
+            "connect from a page of another site",
+            "server/websocket",
+            "a_page_of_another_site_gets_403",
+        ),
+        (
+            "claim another address, or hide a request",
+            "server/proxy_headers",
+            "no_request_is_forwarded_with_two_meanings",
+        ),
+        (
+            "reach your own network",
             "server/connect_proxy",
             "a_name_that_resolves_to_a_private_address_is_refused",
         ),
         (
-            "a client that follows redirects",
+            "(as a server) ask for your credentials",
             "client/redirects",
             "another_host_port_or_scheme_gets_no_credentials",
         ),
         (
-            "a client that decompresses",
+            "(as a server) send a bomb",
             "client/decompression",
             "a_bomb_is_stopped_at_the_limit",
         ),
     ];
     for row in rows(PAGE, "What this server does not do") {
-        let test = tests.iter().find(|(what, ..)| *what == row.cells[0]);
+        let attack = &row.cells[1];
+        let test = tests.iter().find(|(what, ..)| what == attack);
         let (_, file, test) = test.unwrap_or_else(|| {
-            panic!(
-                "{PAGE}:{}: name the test that stops \"{}\" here",
-                row.line, row.cells[0]
-            )
+            panic!("{PAGE}:{}: name the test that stops \"{attack}\" here", row.line)
         });
         let page = file.replace('_', "-");
         assert!(row.cells[2].contains(&page), "{PAGE}:{}: link {page}", row.line);
@@ -660,7 +691,7 @@ fn the_locked_crates_have_no_advisory_but_one() {
         assert!(seen > 0, "{PAGE}:{line}: the book does not use {name}");
     }
     // The pages about 0.14 have it.
-    security().says("no release of h2 0.3 has the fix");
+    security().says("the advisory names no release of h2 0.3 that has the fix");
     assert_eq!(affected.len(), 1, "cargo update, or an exception: {affected:#?}");
     assert!(affected[0].contains("h2 0.3.") && affected[0].contains("none for h2 0.3"));
 }
