@@ -19,7 +19,9 @@ use std::{env, fs, process, thread};
 use crate::files::{Running, median};
 use crate::server::{built_with_go, is_installed, kill, listen, nginx_with, program};
 
-const SECONDS: f64 = 1.0;
+const SECONDS: f64 = 0.4;
+/// A sample is taken again when other programs used more than this part of a core meanwhile.
+const DISTURBED: f64 = 0.15;
 
 /// The servers, and what the tables call them. The first one is the measure.
 const SERVERS: [(&str, &str); 5] = [
@@ -54,6 +56,16 @@ struct Cost {
     load: &'static str,
     from: (&'static str, Load),
     to: (&'static str, Load),
+}
+
+impl Cost {
+    /// Of the samples before and after the change, which are taken one after the other.
+    fn keys(&self) -> [String; 2] {
+        [self.from, self.to].map(|(server, load)| {
+            let name = format!("{}, {}: {}", self.what, self.load, key(server, load));
+            name.replace("&nbsp;", " ")
+        })
+    }
 }
 
 const fn cost(
@@ -180,23 +192,48 @@ fn load(
     command
 }
 
-fn values(command: &mut Command) -> (f64, [f64; 5]) {
+/// What the load generator prints: all responses, its own CPU time in seconds, and the values.
+fn values(command: &mut Command) -> (f64, f64, [f64; 5]) {
     let output = command.stderr(Stdio::inherit()).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{command:?}");
     let values: Vec<f64> =
         text.split_whitespace().map(|word| word.parse().unwrap()).collect();
-    (values[0], values[1..].try_into().unwrap())
+    (values[0], values[1], values[2..].try_into().unwrap())
 }
 
 fn sample(server: &str, it: Load) -> Values {
-    let (running, address) = start(server, it.0.contains("both"));
-    let (begin, before) = (Instant::now(), cpu(&running.0));
-    let mut command = load("load", address, it);
-    let (all, values) = values(command.arg(SECONDS.to_string()));
-    let used = cpu(&running.0) - before;
-    let busy = used / begin.elapsed().as_secs_f64();
-    [&values[..], &[used / all * 1e6, busy]].concat().try_into().unwrap()
+    for _ in 0..100 {
+        let (running, address) = start(server, it.0.contains("both"));
+        let (begin, before, machine) =
+            (Instant::now(), cpu(&running.0), machine_cpu());
+        let mut command = load("load", address, it);
+        let (all, clients, values) = values(command.arg(SECONDS.to_string()));
+        let seconds = begin.elapsed().as_secs_f64();
+        let used = cpu(&running.0) - before;
+        let others = machine_cpu() - machine - used - clients;
+        if others < DISTURBED * seconds {
+            let values = [&values[..], &[used / all * 1e6, used / seconds]].concat();
+            return values.try_into().unwrap();
+        }
+        eprint!("{others:.2} ");
+    }
+    panic!("the machine is too busy to measure")
+}
+
+/// The CPU time of all processes, in seconds.
+fn machine_cpu() -> f64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap();
+    let ticks: Vec<f64> = stat
+        .lines()
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .skip(1)
+        .map(|ticks| ticks.parse().unwrap())
+        .collect();
+    // Without the time that the processors were idle, the fourth and the fifth.
+    (ticks[..8].iter().sum::<f64>() - ticks[3] - ticks[4]) / 100.0
 }
 
 /// The CPU time of a process and its children, in seconds.
@@ -258,7 +295,7 @@ fn stalled(rate: Option<&str>) -> Values {
                 );
             }
         });
-        let (_, values) = values(&mut command);
+        let (_, _, values) = values(&mut command);
         [&values[..], &[0.0, 0.0]].concat().try_into().unwrap()
     })
 }
@@ -279,20 +316,6 @@ pub fn measure(rounds: usize, write: bool) {
     let pinned = Command::new("taskset").args(["-pc", "0", &own]).output();
     assert!(pinned.unwrap().status.success());
 
-    let mut plan: Vec<(&str, Load)> = Vec::new();
-    for (size, _) in SIZES {
-        for connections in CONNECTIONS {
-            let load = Load("http1", connections, size);
-            plan.extend(SERVERS.map(|(server, _)| (server, load)));
-        }
-    }
-    for cost in &COSTS {
-        for it in [cost.from, cost.to] {
-            if !plan.contains(&it) {
-                plan.push(it);
-            }
-        }
-    }
     let output = Command::new("date").args(["--utc", "+%Y-%m-%dT%H:%M"]).output();
     let run = String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned();
     let mut samples = Samples::new();
@@ -300,15 +323,28 @@ pub fn measure(rounds: usize, write: bool) {
         samples.entry(key).or_default().insert((run.clone(), round), values);
     };
     for round in 0..rounds {
-        for (server, load) in &plan {
-            took(key(server, *load), round, sample(server, *load));
+        for (size, _) in SIZES {
+            for connections in CONNECTIONS {
+                let load = Load("http1", connections, size);
+                for (server, _) in SERVERS {
+                    took(key(server, load), round, sample(server, load));
+                }
+            }
         }
-        for (server, words, _) in &IDLE {
-            let values = [idle(server, words), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
-            took(format!("idle {server},{words}"), round, values);
+        for cost in &COSTS {
+            let [from, to] = cost.keys();
+            took(from, round, sample(cost.from.0, cost.from.1));
+            took(to, round, sample(cost.to.0, cost.to.1));
         }
-        took("stalled".to_owned(), round, stalled(None));
-        took("stalled at a rate".to_owned(), round, stalled(Some(RATE)));
+        // These differ little from round to round.
+        if round == 0 {
+            for (server, words, _) in &IDLE {
+                let values = [idle(server, words), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+                took(format!("idle {server},{words}"), round, values);
+            }
+            took("stalled".to_owned(), round, stalled(None));
+            took("stalled at a rate".to_owned(), round, stalled(Some(RATE)));
+        }
         eprintln!("round {}", round + 1);
     }
     fs::remove_dir_all(folder()).unwrap();
@@ -396,31 +432,46 @@ fn time(micros: f64) -> String {
     }
 }
 
+/// The tables, each below a heading for the tests and between anchors for the page.
 fn tables(samples: &Samples) -> String {
-    let mut text = String::from("<!-- ANCHOR: servers -->\n| server |");
+    let parts = [
+        ("servers", servers(samples)),
+        ("times", times(samples)),
+        ("costs", costs(samples)),
+        ("memory", memories(samples)),
+        ("omission", omission(samples)),
+        ("runs", runs(samples)),
+    ];
+    let parts = parts.map(|(name, text)| {
+        format!("## {name}\n\n<!-- ANCHOR: {name} -->\n{text}<!-- ANCHOR_END: {name} -->\n")
+    });
+    parts.join("\n")
+}
+
+fn servers(samples: &Samples) -> String {
+    let mut text = String::from("| server |");
     for (_, what) in SIZES {
         write!(text, " {what} |").unwrap();
     }
-    text +=
-        " CPU for 13&nbsp;bytes | its core is busy |\n|---|--:|--:|--:|--:|--:|\n";
+    text += " CPU | busy |\n|---|--:|--:|--:|--:|--:|\n";
     for (server, what) in SERVERS {
         write!(text, "| {what} |").unwrap();
         for (size, _) in SIZES {
             let load = Load("http1", MIDDLE, size);
             let rate = middle(samples, &key(server, load), RATE_OF);
-            let [ratio, ..] = spread(ratios(
-                samples,
-                &key("hyper", load),
-                &key(server, load),
-                RATE_OF,
-            ));
-            write!(text, " {rate:.0}/s **{ratio:.2}** |").unwrap();
+            let ratios =
+                ratios(samples, &key("hyper", load), &key(server, load), RATE_OF);
+            write!(text, " {rate:.0}/s **{:.2}** |", spread(ratios)[0]).unwrap();
         }
         let cpu = middle(samples, &key(server, SMALL), CPU);
         let busy = 100.0 * middle(samples, &key(server, SMALL), CPU + 1);
         writeln!(text, " {cpu:.1}&nbsp;µs | {busy:.0}&nbsp;% |").unwrap();
     }
-    text += "<!-- ANCHOR_END: servers -->\n<!-- ANCHOR: latency -->\n| server |";
+    text
+}
+
+fn times(samples: &Samples) -> String {
+    let mut text = String::from("| server |");
     for connections in CONNECTIONS {
         let plural = if connections == 1 { "" } else { "s" };
         write!(text, " {connections} connection{plural} |").unwrap();
@@ -435,26 +486,38 @@ fn tables(samples: &Samples) -> String {
         }
         text += "\n";
     }
-    text += "<!-- ANCHOR_END: latency -->\n<!-- ANCHOR: costs -->\n";
-    text += "| change | load | CPU for a request | requests per second |\n|---|---|--:|--:|\n";
-    for Cost { what, load, from, to } in &COSTS {
-        let (from, to) = (key(from.0, from.1), key(to.0, to.1));
+    text
+}
+
+fn costs(samples: &Samples) -> String {
+    let mut text = String::from(
+        "| change | load | CPU for a request | requests per second |\n|---|---|--:|--:|\n",
+    );
+    for cost in &COSTS {
+        let (Cost { what, load, .. }, [from, to]) = (cost, cost.keys());
         let cpu = cell(ratios(samples, &from, &to, CPU));
         let rate = cell(ratios(samples, &from, &to, RATE_OF));
         writeln!(text, "| {what} | {load} | {cpu} | {rate} |").unwrap();
     }
-    text += "<!-- ANCHOR_END: costs -->\n<!-- ANCHOR: memory -->\n";
-    text += "| idle connection | memory |\n|---|--:|\n";
+    text
+}
+
+fn memories(samples: &Samples) -> String {
+    let mut text = String::from("| idle connection | memory |\n|---|--:|\n");
     for (server, words, what) in IDLE {
         let key = format!("idle {server},{words}");
-        writeln!(text, "| {what} | {:.1}&nbsp;KiB |", middle(samples, &key, 0))
+        writeln!(text, "| {what} | {:.0}&nbsp;KiB |", middle(samples, &key, 0))
             .unwrap();
     }
-    text += "<!-- ANCHOR_END: memory -->\n<!-- ANCHOR: omission -->\n";
-    text +=
-        "| load | time counts from | median | 99th percentile |\n|---|---|--:|--:|\n";
+    text
+}
+
+fn omission(samples: &Samples) -> String {
+    let mut text = String::from(
+        "| load | time counts from | median | 99th percentile |\n|---|---|--:|--:|\n",
+    );
     for (key, load, from, value) in [
-        ("stalled", "the next request after the last response", "sending", 1),
+        ("stalled", "each request after the last response", "sending", 1),
         ("stalled at a rate", "a request each millisecond", "sending", 1),
         ("stalled at a rate", "the same requests", "when it was due", 3),
     ] {
@@ -462,9 +525,6 @@ fn tables(samples: &Samples) -> String {
             [value, value + 1].map(|value| time(middle(samples, key, value)));
         writeln!(text, "| {load} | {from} | {half} | {p99} |").unwrap();
     }
-    text += "<!-- ANCHOR_END: omission -->\n<!-- ANCHOR: runs -->\n";
-    text += &runs(samples);
-    text += "<!-- ANCHOR_END: runs -->\n";
     text
 }
 
@@ -481,8 +541,8 @@ fn all_ratios(samples: &Samples) -> Vec<(String, Vec<(String, f64)>)> {
             }
         }
     }
-    for Cost { what, load, from, to } in &COSTS {
-        let (from, to) = (key(from.0, from.1), key(to.0, to.1));
+    for cost in &COSTS {
+        let (Cost { what, load, .. }, [from, to]) = (cost, cost.keys());
         for (value, name) in [(CPU, "CPU"), (RATE_OF, "requests")] {
             let name = format!("{name}, {what}, {load}");
             all.push((name, ratios(samples, &from, &to, value)));
@@ -509,7 +569,7 @@ fn runs(samples: &Samples) -> String {
     apart.sort_by(|a, b| b.0.total_cmp(&a.0));
     let more = apart.iter().filter(|(apart, _)| *apart > 0.15).count();
     eprintln!("furthest apart: {:?}", &apart[..12.min(apart.len())]);
-    let rounds = samples["stalled"].len();
+    let rounds = all[0].1.len();
     format!(
         "{runs} runs with {rounds} rounds in all. The medians of the runs are more than 15&nbsp;% apart in {more} of {} ratios, \
         at most {:.0}&nbsp;%.\n",
