@@ -7,7 +7,7 @@
 //! With `--write` the samples are added to results/performance.csv, and the tables are those of all runs
 //! in there. Remove that file to begin anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -449,7 +449,7 @@ fn tables(samples: &Samples) -> String {
 }
 
 fn servers(samples: &Samples) -> String {
-    let mut text = String::from("| server |");
+    let mut text = format!("{MIDDLE} connections. Responses per second, and **their ratio to hyper's**:\n\n| server |");
     for (_, what) in SIZES {
         write!(text, " {what} |").unwrap();
     }
@@ -471,7 +471,9 @@ fn servers(samples: &Samples) -> String {
 }
 
 fn times(samples: &Samples) -> String {
-    let mut text = String::from("| server |");
+    let mut text = String::from(
+        "The time of a response of 13 bytes, median and 99th percentile:\n\n| server |",
+    );
     for connections in CONNECTIONS {
         let plural = if connections == 1 { "" } else { "s" };
         write!(text, " {connections} connection{plural} |").unwrap();
@@ -503,7 +505,8 @@ fn costs(samples: &Samples) -> String {
 }
 
 fn memories(samples: &Samples) -> String {
-    let mut text = String::from("| idle connection | memory |\n|---|--:|\n");
+    let mut text = format!("{IDLE_CONNECTIONS} connections, each after one request:\n\n");
+    text += "| idle connection | memory |\n|---|--:|\n";
     for (server, words, what) in IDLE {
         let key = format!("idle {server},{words}");
         writeln!(text, "| {what} | {:.0}&nbsp;KiB |", middle(samples, &key, 0))
@@ -513,8 +516,9 @@ fn memories(samples: &Samples) -> String {
 }
 
 fn omission(samples: &Samples) -> String {
-    let mut text = String::from(
-        "| load | time counts from | median | 99th percentile |\n|---|---|--:|--:|\n",
+    let mut text = format!(
+        "The server stands still for {} ms in each second:\n\n| load | time counts from | median | 99th percentile |\n|---|---|--:|--:|\n",
+        STALL.as_millis()
     );
     for (key, load, from, value) in [
         ("stalled", "each request after the last response", "sending", 1),
@@ -568,13 +572,16 @@ fn runs(samples: &Samples) -> String {
     }
     apart.sort_by(|a, b| b.0.total_cmp(&a.0));
     let more = apart.iter().filter(|(apart, _)| *apart > 0.15).count();
-    eprintln!("furthest apart: {:?}", &apart[..12.min(apart.len())]);
-    let rounds = all[0].1.len();
+    let days: BTreeSet<&str> = all[0].1.iter().map(|(run, _)| &run[..10]).collect();
+    let day = if days.len() == 1 { "day" } else { "days" };
     format!(
-        "{runs} runs with {rounds} rounds in all. The medians of the runs are more than 15&nbsp;% apart in {more} of {} ratios, \
-        at most {:.0}&nbsp;%.\n",
+        "{runs} runs on {} {day}, {} rounds in all. Of {} ratios, {more} differ by more than 15&nbsp;% between the \
+        medians of the runs, at most by {:.0}&nbsp;% ({}).\n",
+        days.len(),
+        all[0].1.len(),
         apart.len(),
-        100.0 * apart[0].0
+        100.0 * apart[0].0,
+        apart[0].1
     )
 }
 
