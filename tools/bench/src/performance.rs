@@ -78,7 +78,7 @@ const fn cost(
 }
 
 #[rustfmt::skip]
-const COSTS: [Cost; 26] = [
+const COSTS: [Cost; 28] = [
     cost("a debug build", "13&nbsp;bytes", ("hyper", SMALL), ("debug", SMALL)),
     cost("a new connection for each request", "13&nbsp;bytes", ("hyper", SMALL), ("keep-alive-off", FRESH)),
     cost("TLS", "13&nbsp;bytes", ("hyper", SMALL), ("tls", Load(TLS, MIDDLE, 13))),
@@ -97,6 +97,8 @@ const COSTS: [Cost; 26] = [
     cost("the `auto` builder", "13&nbsp;bytes", ("hyper", SMALL), ("auto", SMALL)),
     cost("`BoxBody` in place of `Full`", "13&nbsp;bytes", ("hyper", SMALL), ("boxed", SMALL)),
     cost("without `TCP_NODELAY`", "13&nbsp;bytes", ("hyper", SMALL), ("nagle", SMALL)),
+    cost("the congestion control BBR", "13&nbsp;bytes", ("hyper", SMALL), ("bbr", SMALL)),
+    cost("the congestion control BBR", "1&nbsp;MiB", ("hyper", LARGE), ("bbr", LARGE)),
     cost("mimalloc", "13&nbsp;bytes", ("hyper", SMALL), ("mimalloc", SMALL)),
     cost("`writev(false)`", "16&nbsp;KiB", ("hyper", MEDIUM), ("flatten", MEDIUM)),
     cost("`writev(false)`", "1&nbsp;MiB", ("hyper", LARGE), ("flatten", LARGE)),
@@ -131,10 +133,12 @@ const STALLS: usize = 4;
 
 /// The values of a sample: responses in a second, the median and the 99th percentile of their times, the
 /// same from when a request was due (in µs), the CPU time of the server for a response (in µs), the part
-/// of a core that the server used.
-type Values = [f64; 7];
+/// of a core that the server used, and the part of its CPU time in the kernel.
+type Values = [f64; 8];
 const RATE_OF: usize = 0;
 const CPU: usize = 5;
+const BUSY: usize = 6;
+const KERNEL: usize = 7;
 
 /// By what was measured, then by run and round.
 type Samples = BTreeMap<String, BTreeMap<(String, usize), Values>>;
@@ -210,11 +214,13 @@ fn sample(server: &str, it: Load) -> Values {
         let mut command = load("load", address, it);
         let (all, clients, values) = values(command.arg(SECONDS.to_string()));
         let seconds = begin.elapsed().as_secs_f64();
-        let used = cpu(&running.0) - before;
+        let after = cpu(&running.0);
+        let [used, program, kernel] = [0, 1, 2].map(|it| after[it] - before[it]);
         let others = machine_cpu() - machine - used - clients;
         if others < DISTURBED * seconds {
-            let values = [&values[..], &[used / all * 1e6, used / seconds]].concat();
-            return values.try_into().unwrap();
+            let kernel = kernel / (program + kernel);
+            let rest = [used / all * 1e6, used / seconds, kernel];
+            return [&values[..], &rest].concat().try_into().unwrap();
         }
         eprint!("{others:.2} ");
     }
@@ -236,18 +242,26 @@ fn machine_cpu() -> f64 {
     (ticks[..8].iter().sum::<f64>() - ticks[3] - ticks[4]) / 100.0
 }
 
-/// The CPU time of a process and its children, in seconds.
-fn cpu(child: &Child) -> f64 {
+/// The CPU time of a process and its children, in seconds; and its ticks in the program and in the kernel.
+fn cpu(child: &Child) -> [f64; 3] {
     let pid = child.id().to_string();
     let children = Command::new("pgrep").args(["-P", &pid]).output().unwrap().stdout;
     let children = String::from_utf8(children).unwrap();
-    let tasks = children.lines().chain([&*pid]).flat_map(|pid| {
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-        tasks.map(|task| fs::read_to_string(task.unwrap().path().join("schedstat")))
-    });
-    let nanos = tasks
-        .map(|stat| stat.unwrap().split(' ').next().unwrap().parse::<f64>().unwrap());
-    nanos.sum::<f64>() / 1e9
+    let mut times = [0.0; 3];
+    let number = |word: &str| word.parse::<f64>().unwrap();
+    for pid in children.lines().chain([&*pid]) {
+        for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+            let file = task.unwrap().path().join("schedstat");
+            let stat = fs::read_to_string(file).unwrap();
+            times[0] += number(stat.split(' ').next().unwrap()) / 1e9;
+        }
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        // Behind the name, which may have spaces.
+        let words: Vec<_> = stat.rsplit(')').next().unwrap().split(' ').collect();
+        times[1] += number(words[12]);
+        times[2] += number(words[13]);
+    }
+    times
 }
 
 /// The memory that is resident, in KiB.
@@ -296,7 +310,7 @@ fn stalled(rate: Option<&str>) -> Values {
             }
         });
         let (_, _, values) = values(&mut command);
-        [&values[..], &[0.0, 0.0]].concat().try_into().unwrap()
+        [&values[..], &[0.0; 3]].concat().try_into().unwrap()
     })
 }
 
@@ -339,7 +353,7 @@ pub fn measure(rounds: usize, write: bool) {
         // These differ little from round to round.
         if round == 0 {
             for (server, words, _) in &IDLE {
-                let values = [idle(server, words), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+                let values = [idle(server, words), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
                 took(format!("idle {server},{words}"), round, values);
             }
             took("stalled".to_owned(), round, stalled(None));
@@ -385,6 +399,10 @@ pub fn measure(rounds: usize, write: bool) {
             "actix-web",
         ];
         let environment = crate::environment(&crates, &["go", "nginx"]);
+        let control = "/proc/sys/net/ipv4/tcp_congestion_control";
+        let control = fs::read_to_string(control).unwrap();
+        let environment = environment
+            .replace("loopback;", &format!("loopback, TCP {};", control.trim()));
         fs::write(results.join("performance-environment.md"), environment).unwrap();
     }
 }
@@ -449,11 +467,13 @@ fn tables(samples: &Samples) -> String {
 }
 
 fn servers(samples: &Samples) -> String {
-    let mut text = format!("{MIDDLE} connections. Responses per second, and **their ratio to hyper's**:\n\n| server |");
+    let mut text = format!(
+        "{MIDDLE} connections. Responses per second, and **their ratio to hyper's**:\n\n| server |"
+    );
     for (_, what) in SIZES {
         write!(text, " {what} |").unwrap();
     }
-    text += " CPU | busy |\n|---|--:|--:|--:|--:|--:|\n";
+    text += " CPU | in the kernel | busy |\n|---|--:|--:|--:|--:|--:|--:|\n";
     for (server, what) in SERVERS {
         write!(text, "| {what} |").unwrap();
         for (size, _) in SIZES {
@@ -464,8 +484,10 @@ fn servers(samples: &Samples) -> String {
             write!(text, " {rate:.0}/s **{:.2}** |", spread(ratios)[0]).unwrap();
         }
         let cpu = middle(samples, &key(server, SMALL), CPU);
-        let busy = 100.0 * middle(samples, &key(server, SMALL), CPU + 1);
-        writeln!(text, " {cpu:.1}&nbsp;µs | {busy:.0}&nbsp;% |").unwrap();
+        let [kernel, busy] = [KERNEL, BUSY]
+            .map(|value| 100.0 * middle(samples, &key(server, SMALL), value));
+        writeln!(text, " {cpu:.1}&nbsp;µs | {kernel:.0}&nbsp;% | {busy:.0}&nbsp;% |")
+            .unwrap();
     }
     text
 }
@@ -505,7 +527,8 @@ fn costs(samples: &Samples) -> String {
 }
 
 fn memories(samples: &Samples) -> String {
-    let mut text = format!("{IDLE_CONNECTIONS} connections, each after one request:\n\n");
+    let mut text =
+        format!("{IDLE_CONNECTIONS} connections, each after one request:\n\n");
     text += "| idle connection | memory |\n|---|--:|\n";
     for (server, words, what) in IDLE {
         let key = format!("idle {server},{words}");

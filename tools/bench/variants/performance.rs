@@ -99,6 +99,10 @@ impl Server {
 
     async fn connection(self, stream: TcpStream) -> Result<()> {
         stream.set_nodelay(self.change != "nagle")?;
+        if self.change == "bbr" {
+            // Some systems do not have it.
+            socket2::SockRef::from(&stream).set_tcp_congestion(b"bbr").ok();
+        }
         match self.change {
             "tls" | "tls-http2" => {
                 let handshake = self.tls.accept(stream);
