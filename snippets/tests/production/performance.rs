@@ -65,18 +65,29 @@ fn micros(cell: &str) -> f64 {
     first(cell) * if unit == "ms" { 1000.0 } else { 1.0 }
 }
 
-/// That the page rounds what was measured.
+/// That the page says how many times more, by a whole number.
 #[track_caller]
-fn rounds(page: u64, measured: f64) {
-    assert_eq!(page, measured.round() as u64, "measured: {measured}");
+fn times(page: u64, percent: f64) {
+    assert_eq!(page, (percent / 100.0).round() as u64, "measured: {percent} %");
+}
+
+/// That the page says how many percent more.
+#[track_caller]
+fn adds(page: u64, percent: f64) {
+    assert_eq!(page as f64, percent - 100.0, "measured: {percent} %");
 }
 
 #[test]
 fn the_comparison_is_the_measured_one() {
     let page = performance();
     let results = fs::read_to_string(root().join(RESULTS)).unwrap();
-    let size = page.number("what the server used for a response of {} bytes");
+    let size = page.number("The last columns are about the responses of {} bytes");
     assert!(results.contains(&format!("| {size}&nbsp;bytes |")), "the size");
+    let kernel = page.number("hyper spends {} % of that time there");
+    assert_eq!(kernel as f64, first(&table("servers")[0][5]));
+    let servers = table("servers");
+    page.says("the servers were the limit, not the clients");
+    assert!(servers.iter().all(|row| first(&row[6]) > 90.0), "the servers are the limit");
     let rows = table("times");
     let of = |column: usize| rows.iter().map(move |row| micros(&row[column]));
     let most = page.number("With one connection the servers differ by less than {} %");
@@ -84,7 +95,7 @@ fn the_comparison_is_the_measured_one() {
     assert!(longest < least * (1.0 + most as f64 / 100.0), "{least} to {longest}");
     // So many requests wait, each for the CPU time of those before it.
     page.says("the time of a response is above all the time in a queue");
-    for (row, server) in rows.iter().zip(table("servers")) {
+    for (row, server) in rows.iter().zip(&servers) {
         let queue = 256.0 * first(&server[4]);
         assert!(micros(&row[3]) > 0.8 * queue, "{}: {} µs in a queue", row[0], queue);
     }
@@ -94,51 +105,57 @@ fn the_comparison_is_the_measured_one() {
 fn the_costs_are_the_measured_ones() {
     let page = performance();
     let small = "13 bytes";
-    let times = |percent: f64| percent / 100.0;
-    let more = |(cpu, _): (f64, f64)| cpu - 100.0;
+    let cpu = |change: &str, load: &str| cost(change, load).0;
 
-    let (debug, _) = cost("a debug build", small);
-    rounds(page.number("A debug build takes {} times the CPU time"), times(debug));
-
+    let debug = page.number("A debug build takes {} times the CPU time");
+    times(debug, cpu("a debug build", small));
     let [connection, handshake] = page.numbers(
-        "A new connection for each request takes {} times the CPU time, and with a full TLS \
-         handshake {} times more than that",
+        "A new connection for each request takes {} times the CPU time, and one with a full \
+         TLS handshake {} times as much as that",
     );
-    let (cpu, _) = cost("a new connection for each request", small);
-    rounds(connection, times(cpu));
-    rounds(handshake, times(cost("TLS", "13 bytes, new connections").0) - 1.0);
-    rounds(page.number("TLS adds {} % to a small request"), more(cost("TLS", small)));
-
-    let blocking = more(cost("spawn_blocking for each request", small));
-    rounds(page.number("spawn_blocking adds {} %"), blocking);
-
-    let [span, line] = page.numbers(
-        "A tracing span with method and target adds {} %, and a line in the log for each \
-         request makes that {} %",
+    times(connection, cpu("a new connection for each request", small));
+    times(handshake, cpu("TLS", "13 bytes, new connections"));
+    let [more, much, size] = page.numbers(
+        "TLS adds {} % to a small response, but takes {} times the CPU time for {} MiB",
     );
-    rounds(span, more(cost("a tracing span for each request", small)));
-    rounds(line, more(cost("the span, and a line to /dev/null", small)));
-
-    let [streams, http2, connections] = page.numbers(
-        "One connection with {} requests at a time takes {} % more for a small response than \
-         {} connections of HTTP/1",
+    adds(more, cpu("TLS", small));
+    times(much, cpu("TLS", &format!("{size} MiB")));
+    let [more, much, size] = page.numbers(
+        "HTTP/2 costs CPU time: {} % more for a small response, and {} times as much for {} MiB",
     );
-    let results = fs::read_to_string(root().join(RESULTS)).unwrap();
-    for count in [streams, connections] {
-        assert!(results.contains(&format!("\n{count} connections. Responses")), "{count}");
-    }
-    rounds(http2, more(cost("HTTP/2, one connection", small)));
+    adds(more, cpu("HTTP/2, one connection", small));
+    times(much, cpu("HTTP/2, one connection", &format!("{size} MiB")));
 
-    let [copy, size] = page.numbers("which adds {} % where that is {} MiB");
-    rounds(copy, more(cost("writev(false)", &format!("{size} MiB"))));
+    let blocking = page.number("spawn_blocking adds {} %");
+    adds(blocking, cpu("spawn_blocking for each request", small));
+    let line = page.number("A log line for each request adds {} %");
+    adds(line, cpu("the span, and a line to /dev/null", small));
+    let span = page.number("The span alone adds {} %");
+    adds(span, cpu("a tracing span for each request", small));
 
-    let (flush, _) = cost("pipeline_flush(true)", "the same");
-    rounds(page.number("and needs {} % of the CPU time"), flush);
+    let [much, size] =
+        page.numbers("which takes {} times the CPU time for {} MiB. A small");
+    times(much, cpu("writev(false)", &format!("{size} MiB")));
+    let [size, more] =
+        page.numbers("{} KiB at a time, a megabyte takes {} % more CPU time");
+    let small_buffer = format!("max_buf_size of {size} KiB");
+    adds(more, cpu(&small_buffer, "uploads of 1 MiB"));
+    page.says("It does nothing to responses");
+    let (responses, rate) = cost(&small_buffer, "1 MiB");
+    assert!((responses - 100.0).abs() < 5.0 && (rate - 100.0).abs() < 5.0);
 
-    let timer = -more(cost("no timer, so no time limit", small));
-    rounds(page.number("Without a timer hyper saves {} %"), timer);
+    let flush = page.number("for {} % of the CPU time");
+    assert_eq!(flush as f64, cpu("pipeline_flush(true)", "the same"));
+    let timer = page.number("Without a timer hyper saves {} %");
+    assert_eq!(timer as f64, 100.0 - cpu("no timer, so no time limit", small));
+    let one = page.number("a current_thread runtime saves {} %");
+    assert_eq!(one as f64, 100.0 - cpu("current_thread runtime", small));
 
-    let most = page.number("change less than {} %. So do TCP_NODELAY and adaptive_window");
+    let [size, more] =
+        page.numbers("With BBR, {} MiB over loopback takes {} % more CPU time");
+    adds(more, cpu("the congestion control BBR", &format!("{size} MiB")));
+
+    let most = page.number("No difference of {} % or more");
     for (change, load) in [
         ("BoxBody in place of Full", small),
         ("the auto builder", small),
@@ -146,11 +163,8 @@ fn the_costs_are_the_measured_ones() {
         ("without TCP_NODELAY", small),
         ("adaptive_window", "the same"),
     ] {
-        let (cpu, rate) = cost(change, load);
-        for percent in [cpu, rate] {
-            let change_of = (percent - 100.0).abs();
-            assert!(change_of < most as f64, "{change}: {change_of} %");
-        }
+        let difference = (cpu(change, load) - 100.0).abs();
+        assert!(difference < most as f64, "{change}: {difference} %");
     }
 }
 

@@ -325,6 +325,13 @@ pub fn measure(rounds: usize, write: bool) {
             if size == 13 { b"Hello, World!".to_vec() } else { vec![b'.'; size] };
         fs::write(folder().join(size.to_string()), content).unwrap();
     }
+    let crates =
+        ["hyper", "hyper-util", "h2", "tokio", "tokio-rustls", "axum", "actix-web"];
+    let environment = crate::environment(&crates, &["go", "nginx"]);
+    let control = "/proc/sys/net/ipv4/tcp_congestion_control";
+    let control = fs::read_to_string(control).unwrap();
+    let environment =
+        environment.replace("loopback;", &format!("loopback, TCP {};", control.trim()));
     // What it starts runs on this core, if it is not told otherwise.
     let own = process::id().to_string();
     let pinned = Command::new("taskset").args(["-pc", "0", &own]).output();
@@ -389,20 +396,6 @@ pub fn measure(rounds: usize, write: bool) {
     if write {
         fs::write(results.join("performance.md"), tables).unwrap();
         fs::write(results.join("performance.svg"), svg(&samples)).unwrap();
-        let crates = [
-            "hyper",
-            "hyper-util",
-            "h2",
-            "tokio",
-            "tokio-rustls",
-            "axum",
-            "actix-web",
-        ];
-        let environment = crate::environment(&crates, &["go", "nginx"]);
-        let control = "/proc/sys/net/ipv4/tcp_congestion_control";
-        let control = fs::read_to_string(control).unwrap();
-        let environment = environment
-            .replace("loopback;", &format!("loopback, TCP {};", control.trim()));
         fs::write(results.join("performance-environment.md"), environment).unwrap();
     }
 }
@@ -596,12 +589,15 @@ fn runs(samples: &Samples) -> String {
     apart.sort_by(|a, b| b.0.total_cmp(&a.0));
     let more = apart.iter().filter(|(apart, _)| *apart > 0.15).count();
     let days: BTreeSet<&str> = all[0].1.iter().map(|(run, _)| &run[..10]).collect();
-    let day = if days.len() == 1 { "day" } else { "days" };
+    let number = |count: usize, one: &str, more: &str| {
+        format!("{count} {}", if count == 1 { one } else { more })
+    };
     format!(
-        "{runs} runs on {} {day}, {} rounds in all. Of {} ratios, {more} differ by more than 15&nbsp;% between the \
-        medians of the runs, at most by {:.0}&nbsp;% ({}).\n",
-        days.len(),
-        all[0].1.len(),
+        "{} on {}, {} in all. The medians of the runs differ by more than 15&nbsp;% in {more} of {} ratios, at \
+        most by {:.0}&nbsp;% ({}).\n",
+        number(runs, "run", "runs"),
+        number(days.len(), "day", "days"),
+        number(all[0].1.len(), "round", "rounds"),
         apart.len(),
         100.0 * apart[0].0,
         apart[0].1
@@ -656,7 +652,7 @@ fn svg(samples: &Samples) -> String {
             .unwrap();
         writeln!(text, "<text x=\"{}\" y=\"{}\">{what}</text>", left + 8.0, y + 10.0)
             .unwrap();
-        left += 12.0 + 8.0 * what.len() as f64;
+        left += 24.0 + 7.0 * what.len() as f64;
     }
     y += 18.0;
     for (size, size_name) in SIZES {
