@@ -7,7 +7,7 @@
 //!
 //!     cargo run --release --manifest-path tools/bench/Cargo.toml -- [--runs N] [--storm] [NAME...]
 //!
-//! A first argument `clients`, `features`, `files`, `proxy`, `sockets`, `tls` or `websocket` measures something else, see the
+//! A first argument `clients`, `features`, `files`, `performance`, `proxy`, `sockets`, `tls` or `websocket` measures something else, see the
 //! module of that name:
 //!
 //!     cargo run --release --manifest-path tools/bench/Cargo.toml -- files [--runs N]
@@ -19,6 +19,8 @@ mod client;
 mod clients;
 mod features;
 mod files;
+mod load;
+mod performance;
 mod plot;
 mod proxy;
 mod server;
@@ -106,7 +108,14 @@ fn main() {
     let mut write = false;
     let mut other: Option<fn(usize, bool)> = None;
     let mut names = Vec::new();
-    let mut arguments = env::args().skip(1);
+    // The load generator of `performance` is a process of its own.
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match arguments.split_first() {
+        Some((word, rest)) if word == "load" => return load::run(rest),
+        Some((word, rest)) if word == "idle" => return load::idle(rest),
+        _ => {}
+    }
+    let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--runs" => {
@@ -117,6 +126,7 @@ fn main() {
             "--write" => write = true,
             "clients" => other = Some(clients::measure),
             "features" => other = Some(features::measure),
+            "performance" => other = Some(performance::measure),
             "files" => other = Some(files::measure),
             "proxy" => other = Some(proxy::measure),
             "sockets" => other = Some(sockets::measure),

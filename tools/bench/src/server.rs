@@ -181,12 +181,17 @@ fn nginx_before(behind: SocketAddr) -> (Child, SocketAddr) {
 
 /// Starts nginx with this configuration of its servers, on a free port in place of `ADDRESS`.
 pub fn nginx(servers: &str) -> (Child, SocketAddr) {
+    nginx_with(2, servers)
+}
+
+/// The same with as many workers.
+pub fn nginx_with(workers: usize, servers: &str) -> (Child, SocketAddr) {
     // nginx cannot choose a free port.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let folder = env::temp_dir().join(format!("bench-nginx-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let configuration = format!(
-        "daemon off; worker_processes 2; pid {folder}/pid; error_log {folder}/error.log;
+        "daemon off; worker_processes {workers}; pid {folder}/pid; error_log {folder}/error.log;
 events {{ worker_connections 1024; }}
 http {{
     access_log off;

@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid as Valid, ServerCertVerified, ServerCertVerifier,
 };
@@ -172,10 +173,10 @@ fn run(row: &Row, load: Load, counts: &Counts) {
     }
 }
 
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-async fn connect(
+async fn connect_for(
     address: SocketAddr,
     load: Load,
 ) -> io::Result<TokioIo<Box<dyn Io>>> {
@@ -184,6 +185,15 @@ async fn connect(
     if load == Http2InTheClear {
         return Ok(TokioIo::new(Box::new(stream)));
     }
+    let version = if load == Http1 { "http/1.1" } else { "h2" };
+    Ok(TokioIo::new(Box::new(connect(stream, version).await?)))
+}
+
+/// A handshake, with whatever certificate. The version is that of HTTP, in ALPN.
+pub async fn connect(
+    stream: TcpStream,
+    version: &str,
+) -> io::Result<TlsStream<TcpStream>> {
     let provider = Arc::new(ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -191,17 +201,15 @@ async fn connect(
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyCertificate))
         .with_no_client_auth();
-    let version = if load == Http1 { "http/1.1" } else { "h2" };
     config.alpn_protocols = vec![version.into()];
     let name = ServerName::try_from("localhost").unwrap();
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-    Ok(TokioIo::new(Box::new(stream)))
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
 /// Sends requests until it is refused.
 async fn client(address: SocketAddr, load: Load, counts: Arc<Counts>) {
     loop {
-        let io = match connect(address, load).await {
+        let io = match connect_for(address, load).await {
             Ok(io) => io,
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return,
             Err(_) => {
