@@ -122,10 +122,13 @@ let searchTexts;
             .sort((a, b) => b.score - a.score);
         let results = found;
         if (words.length > 3 || found.length < few && words.length > 1) {
-            const sure = found.filter(({ section }) => titleIn(section, phrase) > 0 || fields(section).some(({ lower, kind }) => kind === "prose" && lower.includes(phrase)));
-            const near = nearest(words).slice(0, 2 * few).map((result) => ({ ...result, words: marks }));
+            const near = nearest(words).map((result) => ({ ...result, words: marks }));
+            // Of those that are pasted in the same way, the one that the rest of the words is about.
+            const place = ({ section }) => (near.findIndex((result) => result.section === section) + 1 || Infinity);
+            const sure = found.filter(({ section }) => titleIn(section, phrase) > 0 || fields(section).some(({ lower, kind }) => kind === "prose" && lower.includes(phrase)))
+                .sort((a, b) => titleIn(b.section, phrase) - titleIn(a.section, phrase) || place(a) - place(b));
             const seen = new Set();
-            results = [...sure, ...near, ...found].filter(({ section }) => !seen.has(section) && seen.add(section));
+            results = [...sure, ...near.slice(0, 2 * few), ...found].filter(({ section }) => !seen.has(section) && seen.add(section));
         }
         // The first twenty, and of each page that is not among them the best section.
         const pages = new Set();
