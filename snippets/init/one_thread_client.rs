@@ -49,7 +49,8 @@ impl Body for Shared {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let text = self.0.take();
-        let frame = text.map(|text| Frame::data(Bytes::copy_from_slice(text.as_bytes())));
+        let frame =
+            text.map(|text| Frame::data(Bytes::copy_from_slice(text.as_bytes())));
         Poll::Ready(frame.map(Ok))
     }
 }

@@ -426,6 +426,18 @@ check('the search finds each entry of Error Messages first, pasted alone, in a l
   console.log(`the search has found ${wanted.size} messages and symptoms`);
 }));
 
+// Of issue trackers: the question, the thread, and what the address of a right section has.
+check('the search finds what people have asked among its first three results', (defects) => visit(defects, { page: code }, async (page, report) => {
+  const questions = readFileSync(join(repository, 'tools/browser/questions.tsv'), 'utf8').trim().split('\n').map((line) => line.split('\t'));
+  await openSearch(page);
+  const answers = await page.evaluate(inpage.searchFor, questions.map(([question]) => question));
+  for (const [question, thread, right] of questions) {
+    const found = answers[question].slice(0, 3).map((address) => decodeURIComponent(address.slice(server.address.length)));
+    if (!found.some((address) => new RegExp(right).test(address))) report('the search does not find the answer to a question', 'give its section other words, `<!-- also: … -->`, or correct tools/browser/questions.tsv', `"${question}" (${thread}): no /${right}/ among ${found.join(' ')}`);
+  }
+  console.log(`the search has answered ${questions.length} questions`);
+}));
+
 const filtered = pages.filter((page) => readFileSync(join(site, page), 'utf8').includes('class="filter"'));
 check('a long list is filtered by typing, and nothing moves until then', (defects) => visitAll(defects, filtered.flatMap((page) => [{ page, width: 360 }, { page, width: 1280 }]), async (page, report) => {
   const input = page.getByLabel('Filter this page');

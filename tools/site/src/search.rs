@@ -8,11 +8,15 @@ use serde_json::{Value, json};
 
 use crate::Page;
 
-/// Page by page: its address, its name and its sections, each with its fragment and its title.
+/// Page by page: its address, its name and its sections, each with its title, and its fragment if that is not
+/// the one that mdBook makes of the title.
 pub fn titles(pages: &[Page]) -> String {
     let titles = pages.iter().enumerate().map(|(number, page)| {
         let sections = page.content.sections.iter();
-        let sections = sections.map(|section| json!([section.id, section.title]));
+        let sections = sections.map(|section| match &section.title {
+            title if fragment(title) == section.id => json!(title),
+            title => json!([section.id, title]),
+        });
         let path = if number == 0 { "index.html" } else { &page.path };
         json!([path, page.title, sections.collect::<Value>()])
     });
@@ -39,6 +43,16 @@ pub fn texts(pages: &[Page]) -> String {
         texts.collect::<Vec<Value>>()
     });
     format!("searchTexts({});\n", texts.collect::<Value>())
+}
+
+/// The fragment that mdBook makes of a title; tools/site/theme/search.js does the same.
+fn fragment(title: &str) -> String {
+    let title = title.to_lowercase();
+    let kept = title.chars().filter_map(|c| match c {
+        c if c.is_whitespace() => Some('-'),
+        c => (c.is_alphanumeric() || c == '_' || c == '-').then_some(c),
+    });
+    kept.collect()
 }
 
 /// The identifiers in the code.

@@ -17,7 +17,10 @@ let searchTexts;
 
 (() => {
     const field = (weight, text = "", kind = "prose") => ({ weight, text, lower: text.toLowerCase(), kind });
-    const sections = searchTitles.flatMap(([path, page, parts]) => parts.map(([id, title], number) => ({
+    // A section whose fragment is the one that mdBook makes of its title has the title alone.
+    const fragment = (title) => title.toLowerCase().replace(/[^\p{L}\p{N}_\s-]/gu, "").replace(/\s/g, "-");
+    const parted = (part) => (Array.isArray(part) ? part : [fragment(part), part]);
+    const sections = searchTitles.flatMap(([path, page, parts]) => parts.map(parted).map(([id, title], number) => ({
         path,
         address: number === 0 ? path : `${path}#${id}`,
         page,
