@@ -50,12 +50,9 @@ pub const MAX_AGE: Duration = Duration::from_secs(10 * 60);
 pub const LAST_RESPONSES: Duration = Duration::from_secs(30);
 // ANCHOR_END: limits
 
-/// The names of this site.
-const HOSTS: [&str; 2] = ["localhost", "127.0.0.1"];
-/// Headers that do not belong in a log.
-const SECRETS: [HeaderName; 2] = [AUTHORIZATION, COOKIE];
-
 type Error = Box<dyn std::error::Error + Send + Sync>;
+/// A response, or the status of a refusal.
+type Answer = Result<Response<Full<Bytes>>, StatusCode>;
 
 // ANCHOR: builder
 pub fn builder() -> auto::Builder<TokioExecutor> {
@@ -96,7 +93,6 @@ where
     let mut conn = pin!(builder.serve_connection(io, service));
     // ANCHOR_END: serve
 
-    // ANCHOR: age
     if let Ok(result) = timeout(FIRST_REQUEST, conn.as_mut()).await {
         return result;
     }
@@ -110,7 +106,6 @@ where
     timeout(LAST_RESPONSES, conn)
         .await
         .unwrap_or_else(|_| Err("closed at its maximum age".into()))
-    // ANCHOR_END: age
 }
 
 // ANCHOR: guard
@@ -127,6 +122,11 @@ async fn guard(
     log(format_args!("{method} {:?} {}", uri.path(), response.status().as_u16()));
     Ok(response)
 }
+// ANCHOR_END: guard
+
+// ANCHOR: secrets
+/// Headers that do not belong in a log.
+const SECRETS: [HeaderName; 2] = [AUTHORIZATION, COOKIE];
 
 /// From here on `{:?}` prints them as `Sensitive`.
 pub fn hide_secrets(headers: &mut HeaderMap) {
@@ -134,12 +134,10 @@ pub fn hide_secrets(headers: &mut HeaderMap) {
         value.set_sensitive(SECRETS.contains(name));
     }
 }
-// ANCHOR_END: guard
+// ANCHOR_END: secrets
 
 // ANCHOR: check
-async fn check(
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, StatusCode> {
+async fn check(request: Request<Incoming>) -> Answer {
     let host = host(&request).ok_or(StatusCode::BAD_REQUEST)?;
     if !HOSTS.iter().any(|ours| host.host().eq_ignore_ascii_case(ours)) {
         return Err(StatusCode::MISDIRECTED_REQUEST);
@@ -162,6 +160,9 @@ async fn check(
 // ANCHOR_END: check
 
 // ANCHOR: host
+/// The names of this site.
+const HOSTS: [&str; 2] = ["localhost", "127.0.0.1"];
+
 /// The host that the request is for, if it names one alone.
 fn host<B>(request: &Request<B>) -> Option<Authority> {
     let mut headers = request.headers().get_all(HOST).into_iter();
@@ -177,9 +178,7 @@ fn host<B>(request: &Request<B>) -> Option<Authority> {
 // ANCHOR_END: host
 
 /// What this server is for.
-async fn handle(
-    request: Request<Bytes>,
-) -> Result<Response<Full<Bytes>>, StatusCode> {
+async fn handle(request: Request<Bytes>) -> Answer {
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/") => Ok(text(StatusCode::OK, "Hello, World!\n")),
         (&Method::GET, "/report") => {
@@ -193,7 +192,7 @@ async fn handle(
 
 // ANCHOR: language
 /// Remembers the language in the body, and leads to the page in `?next=`.
-fn language(request: &Request<Bytes>) -> Result<Response<Full<Bytes>>, StatusCode> {
+fn language(request: &Request<Bytes>) -> Answer {
     let bad = StatusCode::BAD_REQUEST;
     let next = request.uri().query().unwrap_or_default();
     let next = local(next.strip_prefix("next=").unwrap_or("/")).ok_or(bad)?;
@@ -238,7 +237,6 @@ pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
-// ANCHOR: accept
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let address = env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
@@ -264,7 +262,6 @@ async fn main() -> Result<(), Error> {
         });
     }
 }
-// ANCHOR_END: accept
 // ANCHOR_END: program
 
 // ANCHOR: tests
