@@ -12,7 +12,6 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::task::{Context, Poll};
-use std::thread;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -22,7 +21,7 @@ use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
-use hyper::rt::{Read, ReadBufCursor, Timer, Write};
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Uri, Version, client, server};
 use hyper_util::client::legacy::connect::dns::Name;
@@ -1109,11 +1108,6 @@ async fn panics(all: &mut Vec<Seen>) {
     .catch_unwind()
     .await;
     all.push(panicked("You must supply a timer.", result.expect_err("no timer")));
-    let elsewhere = thread::spawn(|| drop(TokioTimer::new().sleep(seconds(1))));
-    all.push(panicked(
-        "there is no reactor running, must be called from the context of a Tokio 1.x runtime",
-        elsewhere.join().expect_err("no runtime"),
-    ));
     let least = page("reference/errors").number("Choose at least {} bytes") as usize;
     all.push(caught(
         "the max_buf_size cannot be smaller than the minimum that h1 specifies.",
