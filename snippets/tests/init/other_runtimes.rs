@@ -18,7 +18,7 @@ use tokio::runtime;
 use tokio::task::spawn_local;
 use tower_service::Service;
 
-use harness::{LIMIT, Program, Prose, page, root};
+use harness::{LIMIT, Program, Prose, Server, page, root};
 
 fn other() -> Prose {
     page("init/other-runtimes")
@@ -132,14 +132,18 @@ fn what_the_panics_say() {
     }
 }
 
-/// The client's program, with a server that is not there.
+/// The client's program, with a server that speaks HTTP/1 alone.
 #[test]
 fn the_client_prints_the_whole_error() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/", closed.local_addr().unwrap());
-    drop(closed);
-    let mut program = Program::client("one-thread-client", &[&url]);
+    let server = Server::start();
+    let mut program = Program::client("one-thread-client", &[&server.url("/")]);
+    let mut first = server.accept();
+    first.head().unwrap();
+    first.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let mut second = server.accept();
+    second.send("HTTP/1.1 400 Bad Request\r\n\r\n");
     let (status, printed) = program.wait();
     assert_eq!(status.code(), Some(1));
-    assert_eq!(printed, ["Connection refused (os error 111)"]);
+    let error = "http2 error: connection error detected: frame with invalid size";
+    assert_eq!(printed, [error]);
 }
