@@ -83,7 +83,7 @@ fn the_comparison_is_the_measured_one() {
     let results = fs::read_to_string(root().join(RESULTS)).unwrap();
     let size = page.number("The last columns are about the responses of {} bytes");
     assert!(results.contains(&format!("| {size}&nbsp;bytes |")), "the size");
-    let kernel = page.number("hyper spends {} % of that time there");
+    let kernel = page.number("hyper spends {} % of its time in the kernel");
     assert_eq!(kernel as f64, first(&table("servers")[0][5]));
     let servers = table("servers");
     page.says("the servers were the limit, not the clients");
@@ -155,7 +155,7 @@ fn the_costs_are_the_measured_ones() {
         page.numbers("With BBR, {} MiB over loopback takes {} % more CPU time");
     adds(more, cpu("the congestion control BBR", &format!("{size} MiB")));
 
-    let most = page.number("No difference of {} % or more");
+    let most = page.number("These make less than {} % of difference");
     for (change, load) in [
         ("BoxBody in place of Full", small),
         ("the auto builder", small),
@@ -166,6 +166,15 @@ fn the_costs_are_the_measured_ones() {
         let difference = (cpu(change, load) - 100.0).abs();
         assert!(difference < most as f64, "{change}: {difference} %");
     }
+}
+
+#[test]
+fn the_runs_agree_but_for_one_load() {
+    let [connections, size] = performance()
+        .numbers("trust a large ratio, except where {} connections take {} MiB each");
+    let results = fs::read_to_string(root().join(RESULTS)).unwrap();
+    let worst = format!(", {connections} × {size}&nbsp;MiB).");
+    assert!(results.contains(&worst), "the largest difference between the runs");
 }
 
 #[test]
@@ -278,8 +287,8 @@ async fn pipeline_flush_writes_answers_together() {
 }
 
 #[tokio::test]
-async fn an_upload_grows_the_read_buffer_up_to_max_buf_size() {
-    performance().says("hyper doubles its read buffer while each read fills it, up to max_buf_size, and an idle connection keeps it");
+async fn an_upload_grows_the_read_buffer_to_about_max_buf_size() {
+    performance().says("hyper doubles its read buffer while each read fills it, to about max_buf_size, and an idle connection keeps it");
     let head = "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4194304\r\n\r\n";
     let upload = [head.as_bytes(), &[b'.'; 4 << 20]].concat();
     let get = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -289,5 +298,5 @@ async fn an_upload_grows_the_read_buffer_up_to_max_buf_size() {
     let (_, room) = exchange(&builder, &upload, 1).await;
     assert!(room > 200 * 1024, "after an upload: {room}");
     let (_, room) = exchange(builder.max_buf_size(64 * 1024), &upload, 1).await;
-    assert!((32 * 1024..=64 * 1024).contains(&room), "with a limit: {room}");
+    assert!((32 * 1024..=128 * 1024).contains(&room), "with a limit: {room}");
 }

@@ -330,8 +330,8 @@ pub fn measure(rounds: usize, write: bool) {
     let environment = crate::environment(&crates, &["go", "nginx"]);
     let control = "/proc/sys/net/ipv4/tcp_congestion_control";
     let control = fs::read_to_string(control).unwrap();
-    let environment =
-        environment.replace("loopback;", &format!("loopback, TCP {};", control.trim()));
+    let environment = environment
+        .replace("loopback;", &format!("loopback, TCP {};", control.trim()));
     // What it starts runs on this core, if it is not told otherwise.
     let own = process::id().to_string();
     let pinned = Command::new("taskset").args(["-pc", "0", &own]).output();
@@ -592,12 +592,18 @@ fn runs(samples: &Samples) -> String {
     let number = |count: usize, one: &str, more: &str| {
         format!("{count} {}", if count == 1 { one } else { more })
     };
-    format!(
-        "{} on {}, {} in all. The medians of the runs differ by more than 15&nbsp;% in {more} of {} ratios, at \
-        most by {:.0}&nbsp;% ({}).\n",
+    let all_runs = format!(
+        "{} on {}, {} in all.",
         number(runs, "run", "runs"),
         number(days.len(), "day", "days"),
         number(all[0].1.len(), "round", "rounds"),
+    );
+    if runs == 1 {
+        return all_runs + "\n";
+    }
+    format!(
+        "{all_runs} The medians of the runs differ by more than 15&nbsp;% in {more} of {} ratios, at most by \
+        {:.0}&nbsp;% ({}).\n",
         apart.len(),
         100.0 * apart[0].0,
         apart[0].1
