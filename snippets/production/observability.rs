@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{CurrentSpanExecutor, TokioExecutor, TokioIo, TokioTimer};
@@ -144,14 +144,12 @@ where
     B: Body,
 {
     let mut observation = Observation::new(&request, &metrics);
-    let head = request.method() == Method::HEAD;
     let response = handle(request).instrument(observation.span.clone()).await?;
     observation.labels.status = Some(response.status().as_u16());
     if let Some(Route(route)) = response.extensions().get() {
         observation.labels.route = route;
     }
-    // hyper does not ask for a body that nobody gets.
-    observation.complete = head || response.body().is_end_stream();
+    observation.complete = response.body().is_end_stream();
     Ok(response.map(|body| Observed { body, observation }))
 }
 // ANCHOR_END: observe
@@ -230,21 +228,28 @@ async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path();
-    let (route, text) = match path.strip_prefix("/hello/") {
-        Some(name) => ("/hello/{name}", format!("Hello, {name}!\n")),
-        None if path == "/" => ("/", "Hello, World!\n".to_owned()),
-        None => {
-            debug!("no such page");
-            let mut response = Response::new(Full::from("no such page\n"));
-            *response.status_mut() = StatusCode::NOT_FOUND;
-            return Ok(response);
-        }
+    let (route, status, text) = match path.strip_prefix("/hello/") {
+        Some(name) => ("/hello/{name}", StatusCode::OK, format!("Hello, {name}!\n")),
+        None if path == "/" => ("/", StatusCode::OK, "Hello, World!\n".to_owned()),
+        None => ("", StatusCode::NOT_FOUND, "no such page\n".to_owned()),
     };
-    let mut response = Response::new(Full::from(text));
+    debug!(route, "found");
+    let mut response = text_for(request.method(), text);
+    *response.status_mut() = status;
     response.extensions_mut().insert(Route(route));
     Ok(response)
 }
 // ANCHOR_END: handle
+
+/// The answer to a HEAD has no body. Over HTTP/2 hyper would send it.
+fn text_for(method: &Method, text: String) -> Response<Full<Bytes>> {
+    if method != Method::HEAD {
+        return Response::new(Full::from(text));
+    }
+    let mut response = Response::new(Full::default());
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+    response
+}
 
 // ANCHOR: respond
 pub async fn respond(
@@ -257,7 +262,7 @@ pub async fn respond(
     }
     let mut text = String::new();
     prometheus_text::encode(&mut text, &metrics.registry)?;
-    let mut response = Response::new(Either::Right(Full::from(text)));
+    let mut response = text_for(request.method(), text).map(Either::Right);
     let content_type = HeaderValue::from_static(prometheus_text::CONTENT_TYPE);
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     Ok(response)

@@ -15,6 +15,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::client::conn::{http1, http2};
+use hyper::header::CONTENT_LENGTH;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::client::legacy::Client;
@@ -274,6 +275,7 @@ async fn end(how: &str, version: u8, metrics: &Arc<Metrics>) {
         let name = name.clone();
         async move {
             Ok(match name.as_str() {
+                "The request is HEAD" => text(""),
                 "The handler fails" => return Err(io::Error::other("no database")),
                 "The handler panics" => panic!("index out of range"),
                 "The client leaves before the response" => pending().await,
@@ -314,6 +316,51 @@ async fn the_duration_has_the_time_of_a_client_that_does_not_read() {
     drop(client);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(duration(&metrics, "sum", GET_200), stalled as f64);
+}
+
+/// hyper takes a frame at once, whatever its size: it does not show how fast a client reads.
+#[tokio::test(start_paused = true)]
+async fn a_large_full_is_over_when_hyper_has_taken_it() {
+    observability().says("hyper takes a frame at once, whatever its size, and a Full is one frame");
+    let metrics = Arc::new(Metrics::new());
+    let (mut client, _serving) = connect(&metrics, async |_| {
+        let body = Full::from(vec![b'.'; 50 << 20]).map_err(Into::into);
+        Ok(text("").map(|_| body.boxed_unsync()))
+    });
+    client.write_all(GET.as_bytes()).await.unwrap();
+    read_head(&mut client).await;
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(metrics.active.get(), 0);
+    assert_eq!(duration(&metrics, "sum", GET_200), 0.0);
+}
+
+/// The program's answer to HEAD, which hyper's client would reject if it had a body over HTTP/2.
+#[tokio::test]
+async fn head_has_the_length_and_no_body() {
+    for (path, length) in [("/", Some("14")), ("/nothing", Some("13"))] {
+        let (client, server) = duplex(16 * 1024);
+        tokio::spawn(program::serve(server, Arc::new(Metrics::new())));
+        let (mut sender, conn) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(client)).await.unwrap();
+        tokio::spawn(conn);
+        let request = Request::head(format!("http://x{path}")).body(Empty::<Bytes>::new());
+        let response = sender.send_request(request.unwrap()).await.unwrap();
+        let given = response.headers().get(CONTENT_LENGTH).map(|it| it.to_str().unwrap());
+        assert_eq!(given, length);
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "");
+    }
+}
+
+/// A task is not in the span of whoever spawns it.
+#[tokio::test]
+async fn a_spawned_task_needs_in_current_span() {
+    let (lines, _recording) = Lines::record("info", FmtSpan::NONE);
+    let spawn = async {
+        tokio::spawn(async { info!("spawned") }).await.unwrap();
+        tokio::spawn(async { info!("in the span") }.in_current_span()).await.unwrap();
+    };
+    spawn.instrument(info_span!("request")).await;
+    assert_eq!(lines.take(), ["spawned", "request: in the span"]);
 }
 
 /// Both gauges, on the page's own connections.

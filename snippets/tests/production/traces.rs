@@ -1,6 +1,7 @@
 //! What src/production/traces.md promises.
 
 use std::convert::Infallible;
+use std::fs;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -10,23 +11,28 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
-use opentelemetry::trace::TracerProvider;
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::{TraceContextExt, TracerProvider};
+use opentelemetry_http::HeaderExtractor;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::runtime;
+use tracing::dispatcher::{Dispatch, with_default};
 use tracing::info_span;
-use tracing::subscriber::with_default;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 
-use harness::{LIMIT, Program, Prose, Server, page};
+use harness::{LIMIT, Program, Prose, Server, page, root};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
@@ -218,7 +224,7 @@ fn without_a_collector_the_server_goes_on() {
 fn it_is_too_late_to_set_the_parent_of_a_span_that_was_entered() {
     let tracer = SdkTracerProvider::builder().build().tracer("test");
     let subscriber = tracing_subscriber::registry().with(tracing_opentelemetry::layer().with_tracer(tracer));
-    with_default(subscriber, || {
+    with_default(&subscriber.into(), || {
         let parent = info_span!("parent").context();
         let span = info_span!("early");
         assert!(span.set_parent(parent.clone()).is_ok());
@@ -226,4 +232,31 @@ fn it_is_too_late_to_set_the_parent_of_a_span_that_was_entered() {
         drop(span.enter());
         assert!(span.set_parent(parent).is_err());
     });
+}
+
+/// Whether two requests without a `traceparent` are in one trace, below the span of a connection.
+#[test]
+fn a_span_of_the_connection_makes_its_requests_one_trace_unless_it_is_filtered() {
+    let provider = SdkTracerProvider::builder().build();
+    let layer = || tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+    let one = |subscriber: Dispatch| {
+        with_default(&subscriber, || {
+            let connection = info_span!("connection");
+            let trace = || {
+                let request = info_span!("request");
+                let headers = HeaderMap::new();
+                let parent = TraceContextPropagator::new().extract(&HeaderExtractor(&headers));
+                assert!(request.set_parent(parent).is_ok());
+                let context = request.context();
+                context.span().span_context().trace_id()
+            };
+            let trace = || connection.in_scope(trace);
+            trace() == trace()
+        })
+    };
+    assert!(one(tracing_subscriber::registry().with(layer()).into()));
+    let own = filter_fn(|span| span.name() != "connection");
+    assert!(!one(tracing_subscriber::registry().with(layer().with_filter(own)).into()));
+    let page = fs::read_to_string(root().join("src/production/traces.md")).unwrap();
+    assert!(page.contains("`spans.with_filter(filter_fn(|span| span.name() != \"connection\"))`"));
 }
