@@ -560,3 +560,20 @@ async fn over_http2_only_the_stream_of_an_unread_body_ends() {
         timeout(Duration::from_secs(60), upload).await.expect("it ends").unwrap();
     }
 }
+
+/// An idle connection that is told to stop waits for a client that does not close it.
+#[tokio::test(start_paused = true)]
+async fn a_graceful_shutdown_waits_for_the_rest_of_an_idle_connection() {
+    harness::page("server/request-bodies").says("A graceful shutdown waits for it too, also on an idle connection. So give it a longer deadline than REST_TIME.");
+    let (_client, server) = duplex(1024);
+    let answer = service_fn(|_: Request<Incoming>| async {
+        Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+    });
+    let io = TokioIo::new(program::Linger::new(server));
+    let mut conn = std::pin::pin!(http1::Builder::new().serve_connection(io, answer));
+    timeout(Duration::from_secs(1), conn.as_mut()).await.expect_err("it is idle");
+    let stopped = Instant::now();
+    conn.as_mut().graceful_shutdown();
+    conn.await.unwrap();
+    assert_eq!(stopped.elapsed().as_secs(), program::REST_TIME.as_secs());
+}
