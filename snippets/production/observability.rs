@@ -60,9 +60,8 @@ fn seconds() -> Histogram {
 }
 // ANCHOR_END: metrics
 
-impl Metrics {
-    // ANCHOR: registry
-    pub fn new() -> Self {
+impl Default for Metrics {
+    fn default() -> Self {
         let (connections, active) = (Gauge::default(), Gauge::default());
         let duration = Family::new_with_constructor(seconds as fn() -> Histogram);
         let mut registry = Registry::default();
@@ -84,7 +83,6 @@ impl Metrics {
         let requests = AtomicU64::new(0);
         Metrics { connections, active, duration, registry, requests }
     }
-    // ANCHOR_END: registry
 }
 
 // ANCHOR: counted
@@ -316,7 +314,7 @@ async fn main() -> Result<(), BoxError> {
     writeln!(io::stdout(), "listening on http://{}", listener.local_addr()?)?;
 
     // ANCHOR: accept
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::default());
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,

@@ -205,7 +205,7 @@ const TREE: [&str; 6] = [
 async fn the_spans_of_two_requests_on_one_connection() {
     for version in [1, 2] {
         let (lines, _recording) = Lines::record("info", FmtSpan::NONE);
-        let (stream, _serving) = connect(&Arc::new(Metrics::new()), speaks);
+        let (stream, _serving) = connect(&Arc::new(Metrics::default()), speaks);
         ask(stream, version, &[("GET", "/a"), ("GET", "/b")], true).await;
         assert_eq!(lines.take(), TREE, "HTTP/{version}");
     }
@@ -217,7 +217,7 @@ async fn with_tokio_executor_http2_requests_have_no_parent() {
         let (lines, _recording) = Lines::record("info", FmtSpan::NONE);
         let (client, server) = duplex(16 * 1024);
         let serve = async move {
-            let metrics = Arc::new(Metrics::new());
+            let metrics = Arc::new(Metrics::default());
             let service = service_fn(|request| observe(request, metrics.clone(), speaks));
             let builder = auto::Builder::new(TokioExecutor::new());
             builder.serve_connection(TokioIo::new(server), service).await.ok();
@@ -251,7 +251,7 @@ async fn each_end_of_a_request_is_counted_once() {
     for row in ends {
         for version in [1, 2] {
             let (lines, _recording) = Lines::record("info", FmtSpan::NONE);
-            let metrics = Arc::new(Metrics::new());
+            let metrics = Arc::new(Metrics::default());
             end(&row.cells[0], version, &metrics).await;
             let (status, complete) = (row.codes(1), row.cells[2] == "yes");
             let place = format!("{}:{}, HTTP/{version}", row.line, row.cells[0]);
@@ -301,7 +301,7 @@ async fn end(how: &str, version: u8, metrics: &Arc<Metrics>) {
 /// a part of the request's.
 #[tokio::test(start_paused = true)]
 async fn the_duration_has_the_time_of_a_client_that_does_not_read() {
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::default());
     let (mut client, _serving) = connect(&metrics, async |_| {
         let pieces = (0..64).map(|_| Ok(Frame::data(Bytes::from_static(&[b'.'; 64 * 1024]))));
         Ok(text("").map(|_| StreamBody::new(stream::iter(pieces)).boxed_unsync()))
@@ -322,7 +322,7 @@ async fn the_duration_has_the_time_of_a_client_that_does_not_read() {
 #[tokio::test(start_paused = true)]
 async fn a_large_full_is_over_when_hyper_has_taken_it() {
     observability().says("hyper takes a frame at once, whatever its size, and a Full is one frame");
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::default());
     let (mut client, _serving) = connect(&metrics, async |_| {
         let body = Full::from(vec![b'.'; 50 << 20]).map_err(Into::into);
         Ok(text("").map(|_| body.boxed_unsync()))
@@ -339,7 +339,7 @@ async fn a_large_full_is_over_when_hyper_has_taken_it() {
 async fn head_has_the_length_and_no_body() {
     for (path, length) in [("/", Some("14")), ("/nothing", Some("13"))] {
         let (client, server) = duplex(16 * 1024);
-        tokio::spawn(program::serve(server, Arc::new(Metrics::new())));
+        tokio::spawn(program::serve(server, Arc::new(Metrics::default())));
         let (mut sender, conn) =
             http2::handshake(TokioExecutor::new(), TokioIo::new(client)).await.unwrap();
         tokio::spawn(conn);
@@ -366,7 +366,7 @@ async fn a_spawned_task_needs_in_current_span() {
 /// Both gauges, on the page's own connections.
 #[tokio::test(start_paused = true)]
 async fn connections_are_counted_while_they_are_open() {
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::default());
     let (client, server) = duplex(1024);
     let serving = tokio::spawn(program::serve(server, metrics.clone()));
     sleep(Duration::from_millis(1)).await;
@@ -379,7 +379,7 @@ async fn connections_are_counted_while_they_are_open() {
 /// The program's log of a request in these bytes, and its numbers.
 async fn exchange(bytes: impl AsRef<[u8]>) -> (Vec<String>, Arc<Metrics>) {
     let (lines, _recording) = Lines::record("info", FmtSpan::NONE);
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::default());
     let (mut client, server) = duplex(64 * 1024);
     let serving = tokio::spawn(program::serve(server, metrics.clone()));
     client.write_all(bytes.as_ref()).await.unwrap();
@@ -474,13 +474,13 @@ async fn the_events_of_hyper_hyper_util_and_h2() {
             .without_time()
             .finish();
         let _recording = tracing::subscriber::set_default(subscriber);
-        let (stream, _serving) = connect(&Arc::new(Metrics::new()), speaks);
+        let (stream, _serving) = connect(&Arc::new(Metrics::default()), speaks);
         ask(stream, version, &[("GET", "/")], true).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = async {
             let (stream, _) = listener.accept().await.unwrap();
-            program::serve(stream, Arc::new(Metrics::new())).await;
+            program::serve(stream, Arc::new(Metrics::default())).await;
         };
         let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
         let asking = client.get(format!("http://{address}/").parse().unwrap());
@@ -504,7 +504,7 @@ async fn the_events_of_hyper_hyper_util_and_h2() {
 #[tokio::test]
 async fn the_spans_of_h2_have_no_parent() {
     let (lines, _recording) = Lines::record("info,h2=debug", FmtSpan::NONE);
-    let (stream, _serving) = connect(&Arc::new(Metrics::new()), speaks);
+    let (stream, _serving) = connect(&Arc::new(Metrics::default()), speaks);
     ask(stream, 2, &[("GET", "/")], true).await;
     let lines = lines.take();
     assert!(lines.iter().any(|line| line.starts_with("Connection{peer=Server}: ")), "{lines:?}");
@@ -520,7 +520,7 @@ async fn with_current_span_executor_a_client_keeps_the_span_of_its_first_request
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(program::serve(stream, Arc::new(Metrics::new())));
+            tokio::spawn(program::serve(stream, Arc::new(Metrics::default())));
         }
     });
     let (lines, _recording) = Lines::record("info", FmtSpan::CLOSE);
