@@ -90,7 +90,7 @@ fn the_comparison_is_the_measured_one() {
     assert!(servers.iter().all(|row| first(&row[6]) > 90.0), "the servers are the limit");
     let rows = table("times");
     let of = |column: usize| rows.iter().map(move |row| micros(&row[column]));
-    let most = page.number("With one connection the servers differ by less than {} %");
+    let most = page.number("With one connection the medians differ by less than {} %");
     let (least, longest) = (of(1).fold(f64::MAX, f64::min), of(1).fold(0.0, f64::max));
     assert!(longest < least * (1.0 + most as f64 / 100.0), "{least} to {longest}");
     // So many requests wait, each for the CPU time of those before it.
@@ -140,7 +140,7 @@ fn the_costs_are_the_measured_ones() {
         page.numbers("{} KiB at a time, a megabyte takes {} % more CPU time");
     let small_buffer = format!("max_buf_size of {size} KiB");
     adds(more, cpu(&small_buffer, "uploads of 1 MiB"));
-    page.says("It does nothing to responses");
+    page.says("It makes no difference to a response in one piece");
     let (responses, rate) = cost(&small_buffer, "1 MiB");
     assert!((responses - 100.0).abs() < 5.0 && (rate - 100.0).abs() < 5.0);
 

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::routing::get;
 use axum::serve::ListenerExt;
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 
 static LARGE: [u8; 1 << 20] = [b'.'; 1 << 20];
 
@@ -16,7 +16,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .route("/13", get(async || Bytes::from_static(b"Hello, World!")))
         .route("/16384", get(async || Bytes::from_static(&LARGE[..16384])))
         .route("/1048576", get(async || Bytes::from_static(&LARGE)));
-    let listener = TcpListener::bind(std::env::args().nth(1).unwrap()).await?;
+    // The backlog of `TcpListener::bind` does not take all clients at once.
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(std::env::args().nth(1).unwrap().parse()?)?;
+    let listener = socket.listen(4096)?;
     println!("listening on http://{}", listener.local_addr()?);
     let listener = listener.tap_io(|stream| {
         stream.set_nodelay(true).ok();
