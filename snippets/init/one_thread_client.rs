@@ -58,10 +58,16 @@ impl Body for Shared {
 
 // ANCHOR: ask
 async fn ask(uri: &Uri, text: Rc<str>, second: bool) -> Result<Bytes, BoxError> {
+    if uri.scheme_str() != Some("http") {
+        return Err("the URL does not begin with http://".into());
+    }
     let authority = uri.authority().ok_or("the URL has no host")?;
-    let address = (authority.host(), authority.port_u16().unwrap_or(80));
+    // An IPv6 address has brackets in a URL.
+    let host = authority.host().trim_matches(['[', ']']);
+    let address = (host, authority.port_u16().unwrap_or(80));
     let stream = TokioIo::new(TcpStream::connect(address).await?);
-    let mut request = Request::post(uri.path()).body(Shared(Some(text)))?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut request = Request::post(path).body(Shared(Some(text)))?;
     let response: Response<Incoming> = if second {
         let (mut sender, conn) = http2::handshake(LocalExecutor, stream).await?;
         spawn_local(conn);

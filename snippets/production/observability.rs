@@ -110,6 +110,7 @@ struct Observation {
     start: Instant,
     labels: Labels,
     bytes: u64,
+    length: Option<u64>,
     complete: bool,
     metrics: Arc<Metrics>,
     _active: Counted,
@@ -147,6 +148,10 @@ where
     if let Some(Route(route)) = response.extensions().get() {
         observation.labels.route = route;
     }
+    // hyper drops a body that has all of its bytes, without asking for its end.
+    let announced = response.headers().get(CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+    observation.length = announced.or(response.body().size_hint().exact());
     observation.complete = response.body().is_end_stream();
     Ok(response.map(|body| Observed { body, observation }))
 }
@@ -156,12 +161,15 @@ impl Observation {
     // ANCHOR: new
     fn new(request: &Request<Incoming>, metrics: &Arc<Metrics>) -> Self {
         let id = metrics.requests.fetch_add(1, Relaxed) + 1;
-        let (method, path) = (request.method(), request.uri().path());
+        let method = request.method();
+        // A path can have 64 KiB.
+        let path: String = request.uri().path().chars().take(200).collect();
         Observation {
             span: info_span!("request", id, %method, path),
             start: Instant::now(),
             labels: Labels { method: known(method), route: "", status: None },
             bytes: 0,
+            length: None,
             complete: false,
             metrics: metrics.clone(),
             _active: Counted::new(&metrics.active),
@@ -206,8 +214,9 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Observed<B> {
         if let Poll::Ready(Some(Ok(frame))) = &frame {
             observation.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
         }
-        let end = matches!(frame, Poll::Ready(None)) || body.is_end_stream();
-        observation.complete |= end;
+        observation.complete |= matches!(frame, Poll::Ready(None))
+            || body.is_end_stream()
+            || observation.length == Some(observation.bytes);
         frame
     }
 

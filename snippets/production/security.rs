@@ -169,11 +169,14 @@ fn host<B>(request: &Request<B>) -> Option<Authority> {
     let (header, more) = (headers.next(), headers.next());
     let header = header.map(|host| Authority::try_from(host.as_bytes()));
     let header = header.transpose().ok()?;
-    match (request.uri().authority().cloned(), header, more) {
-        (Some(host), None, None) | (None, Some(host), None) => Some(host),
-        (Some(uri), Some(header), None) if uri == header => Some(uri),
-        _ => None,
-    }
+    let host = match (request.uri().authority().cloned(), header, more) {
+        (Some(host), None, None) | (None, Some(host), None) => host,
+        (Some(uri), Some(header), None) if uri == header => uri,
+        _ => return None,
+    };
+    // `Authority` also takes a user, and a port that is no number.
+    let port = host.as_str().strip_prefix(host.host())?;
+    (port.is_empty() || host.port_u16().is_some()).then_some(host)
 }
 // ANCHOR_END: host
 

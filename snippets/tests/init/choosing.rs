@@ -226,7 +226,7 @@ fn axum_stands_on_hyper_and_matchit() {
 #[tokio::test]
 async fn the_extractors_of_axum_have_a_limit_by_themselves() {
     let limit =
-        page("init/choosing").number("The extractors of axum stop at {} MiB")
+        page("init/choosing").number("Bytes, String, Json and Form stop at {} MiB")
             as usize
             * 1024
             * 1024;

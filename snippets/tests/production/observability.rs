@@ -15,7 +15,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::client::conn::{http1, http2};
-use hyper::header::CONTENT_LENGTH;
+use hyper::header::{CONTENT_LENGTH, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::client::legacy::Client;
@@ -318,6 +318,25 @@ async fn the_duration_has_the_time_of_a_client_that_does_not_read() {
     assert_eq!(duration(&metrics, "sum", GET_200), stalled as f64);
 }
 
+/// hyper drops a body when it has the bytes of its `content-length`, before the body says that it
+/// has ended.
+#[tokio::test(start_paused = true)]
+async fn a_stream_with_a_length_is_complete() {
+    for version in [1, 2] {
+        let (lines, _recording) = Lines::record("info", FmtSpan::NONE);
+        let (stream, _serving) = connect(&Arc::new(Metrics::default()), async |_| {
+            let pieces = ["He", "llo"].map(|piece| Ok(Frame::data(Bytes::from(piece))));
+            let body = StreamBody::new(stream::iter(pieces)).boxed_unsync();
+            let mut response = text("").map(|_| body);
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(5));
+            Ok(response)
+        });
+        ask(stream, version, &[("GET", "/")], true).await;
+        let line = lines.take().pop().unwrap();
+        assert!(line.ends_with("bytes=5 ms=0 complete=true"), "HTTP/{version}: {line}");
+    }
+}
+
 /// hyper takes a frame at once, whatever its size: it does not show how fast a client reads.
 #[tokio::test(start_paused = true)]
 async fn a_large_full_is_over_when_hyper_has_taken_it() {
@@ -348,6 +367,41 @@ async fn head_has_the_length_and_no_body() {
         let given = response.headers().get(CONTENT_LENGTH).map(|it| it.to_str().unwrap());
         assert_eq!(given, length);
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "");
+    }
+}
+
+/// What is escaped in a line: fields of text, and not the message, nor a field with `%`.
+#[test]
+fn a_message_is_not_escaped() {
+    let (lines, _recording) = Lines::record("info", FmtSpan::NONE);
+    let path = "a\nb";
+    info!(path);
+    info!(path = path.to_owned());
+    info!(path = ?path);
+    info!("{path}");
+    info!(%path);
+    let text = String::from_utf8(std::mem::take(&mut *lines.0.lock().unwrap())).unwrap();
+    let escaped = r#" INFO path="a\nb""#;
+    let expected = format!("{0}\n{0}\n{0}\n INFO a\nb\n INFO path=a\nb\n", escaped);
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn without_its_guard_the_writer_writes_nothing() {
+    let lines = Lines::default();
+    let (mut writer, guard) = tracing_appender::non_blocking(lines.clone());
+    writer.write_all(b"one\n").unwrap();
+    drop(guard);
+    writer.write_all(b"two\n").ok();
+    assert_eq!(lines.0.lock().unwrap().as_slice(), b"one\n");
+}
+
+#[tokio::test]
+async fn a_filter_turns_spans_off() {
+    for (filter, expected) in [("warn", "late"), ("warn,guide=info", "request: late")] {
+        let (lines, _recording) = Lines::record(filter, FmtSpan::NONE);
+        info_span!("request").in_scope(|| tracing::warn!("late"));
+        assert_eq!(lines.take(), [expected]);
     }
 }
 
@@ -399,6 +453,9 @@ async fn a_client_can_neither_add_labels_nor_lines() {
     let (lines, metrics) = exchange("GET /%0Aadmin?password=1 HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert_eq!(lines, ["request{id=1 method=GET path=\"/%0Aadmin\"}: response status=404 bytes=13 ms=0 complete=true"]);
     assert!(!numbers(&metrics).contains("admin"));
+
+    let (lines, _) = exchange(format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(5000))).await;
+    assert!(lines[0].len() < 400, "{lines:?}");
 
     // A control character that is not ASCII, and a quotation mark, which would end the field.
     let (lines, _) = exchange("GET /\u{e9}\u{9b}\" HTTP/1.1\r\nhost: x\r\n\r\n").await;

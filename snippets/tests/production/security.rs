@@ -54,7 +54,7 @@ const ATTACKS: &[(&str, fn())] = &[
     ("sends requests that the server must reset", resets_by_the_server),
     ("sends `CONTINUATION` frames without an end", endless_continuation),
     ("sends empty `DATA` frames without an end", endless_empty_data),
-    ("sends two lengths, or one that is no number", bad_lengths),
+    ("sends two different lengths, or one that is no number", bad_lengths),
     ("sends a length and chunks", a_length_and_chunks),
     ("sends a chunk whose size is no number", a_bad_chunk_size),
     ("names no host, or several", no_host_and_several),
@@ -401,7 +401,7 @@ async fn endless_empty_data() {
 
 #[tokio::test(start_paused = true)]
 async fn bad_lengths() {
-    let status = promised("sends two lengths, or one that is no number");
+    let status = promised("sends two different lengths, or one that is no number");
     for lengths in ["1\r\ncontent-length: 2", "+2", "0x2", "2, 2", "-1", "18446744073709551616"] {
         let (answer, _, closed) = ask(format!(
             "POST /language HTTP/1.1\r\nhost: localhost\r\ncontent-length: {lengths}\r\n\r\nfr"
@@ -454,6 +454,12 @@ async fn no_host_and_several() {
         "GET / HTTP/1.1\r\nhost: localhost\r\nhost: localhost\r\n",
         "GET / HTTP/1.1\r\nhost: localhost, evil.test\r\n",
         "GET / HTTP/1.1\r\nhost: localhost/evil.test\r\n",
+        "GET / HTTP/1.1\r\nhost: evil.test@localhost\r\n",
+        "GET / HTTP/1.1\r\nhost: user:password@localhost\r\n",
+        "GET / HTTP/1.1\r\nhost: localhost@evil.test\r\n",
+        "GET / HTTP/1.1\r\nhost: localhost:80@evil.test\r\n",
+        "GET / HTTP/1.1\r\nhost: localhost:.evil.test\r\n",
+        "GET / HTTP/1.1\r\nhost: localhost:99999\r\n",
         "GET http://localhost/ HTTP/1.1\r\nhost: evil.test\r\n",
         "GET http://evil.test/ HTTP/1.1\r\nhost: localhost\r\n",
     ] {
@@ -469,8 +475,6 @@ async fn another_host() {
     for request in [
         "GET / HTTP/1.1\r\nhost: evil.test\r\n",
         "GET / HTTP/1.1\r\nhost: localhost.evil.test\r\n",
-        "GET / HTTP/1.1\r\nhost: localhost@evil.test\r\n",
-        "GET / HTTP/1.1\r\nhost: localhost:80@evil.test\r\n",
         "GET http://evil.test/ HTTP/1.1\r\nhost: evil.test\r\n",
     ] {
         assert_status(&ask(format!("{request}\r\n")).await.0, status);

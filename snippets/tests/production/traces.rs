@@ -142,7 +142,7 @@ fn the_collector_gets_each_span_below_its_caller() {
 
 #[test]
 fn a_header_that_is_missing_or_wrong_begins_a_trace() {
-    traces().says("Without the header, or with one that is wrong, the server begins a trace of its own.");
+    traces().says("Without the header, or with one that cannot be read, the server begins a trace of its own.");
     let collector = Collector::start();
     let program = collector.program();
     let wrong = [
