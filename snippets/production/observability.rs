@@ -55,10 +55,11 @@ pub struct Labels {
     pub status: Option<u16>,
 }
 
+// ANCHOR_END: metrics
+
 fn seconds() -> Histogram {
     Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
 }
-// ANCHOR_END: metrics
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -128,7 +129,6 @@ impl Drop for Observation {
 }
 // ANCHOR_END: observation
 
-// ANCHOR: observe
 /// What the log calls a request, and what the numbers count it under.
 #[derive(Clone, Copy)]
 pub struct Route(pub &'static str);
@@ -142,6 +142,7 @@ where
     F: Future<Output = Result<Response<B>, E>>,
     B: Body,
 {
+    // ANCHOR: observe
     let mut observation = Observation::new(&request, &metrics);
     let response = handle(request).instrument(observation.span.clone()).await?;
     observation.labels.status = Some(response.status().as_u16());
@@ -154,8 +155,8 @@ where
     observation.length = announced.or(response.body().size_hint().exact());
     observation.complete = response.body().is_end_stream();
     Ok(response.map(|body| Observed { body, observation }))
+    // ANCHOR_END: observe
 }
-// ANCHOR_END: observe
 
 impl Observation {
     // ANCHOR: new
@@ -199,11 +200,11 @@ pub struct Observed<B> {
     observation: Observation,
 }
 
-// ANCHOR: observed
 impl<B: Body<Data = Bytes> + Unpin> Body for Observed<B> {
     type Data = Bytes;
     type Error = B::Error;
 
+    // ANCHOR: observed
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -219,6 +220,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Observed<B> {
             || observation.length == Some(observation.bytes);
         frame
     }
+    // ANCHOR_END: observed
 
     fn is_end_stream(&self) -> bool {
         self.body.is_end_stream()
@@ -228,9 +230,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Observed<B> {
         self.body.size_hint()
     }
 }
-// ANCHOR_END: observed
 
-// ANCHOR: handle
 async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -246,7 +246,6 @@ async fn handle(
     response.extensions_mut().insert(Route(route));
     Ok(response)
 }
-// ANCHOR_END: handle
 
 /// The answer to a HEAD has no body. Over HTTP/2 hyper would send it.
 fn text_for(method: &Method, text: String) -> Response<Full<Bytes>> {
@@ -276,7 +275,6 @@ pub async fn respond(
 }
 // ANCHOR_END: respond
 
-// ANCHOR: serve
 pub async fn serve<T>(stream: T, metrics: Arc<Metrics>)
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -291,6 +289,7 @@ where
     }
 }
 
+// ANCHOR: builder
 pub fn builder() -> auto::Builder<CurrentSpanExecutor<TokioExecutor>> {
     let executor = CurrentSpanExecutor::new(TokioExecutor::new());
     let mut builder = auto::Builder::new(executor);
@@ -302,7 +301,7 @@ pub fn builder() -> auto::Builder<CurrentSpanExecutor<TokioExecutor>> {
         .keep_alive_timeout(PING_ANSWER);
     builder
 }
-// ANCHOR_END: serve
+// ANCHOR_END: builder
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
