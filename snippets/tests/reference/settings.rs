@@ -188,7 +188,9 @@ fn what_hyper_util_lacks_is_said() {
         assert!(more.is_empty(), "hyper-util has more than hyper: {more:?}");
         lacking.entry(place).or_default().extend(all.difference(&names).cloned());
         let section = page.split(&format!("\n## {place}\n")).nth(1).unwrap();
-        let paragraph = section.trim().split("\n\n").next().unwrap();
+        let mut paragraphs = section.trim().split("\n\n");
+        // The words for the search stand first.
+        let paragraph = paragraphs.find(|it| !it.starts_with("<!--")).unwrap();
         let (_, list) = paragraph
             .split_once("all but")
             .unwrap_or_else(|| panic!("{PAGE}: `## {place}` says no \"all but\""));
