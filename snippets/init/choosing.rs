@@ -140,7 +140,6 @@ async fn delete(
     removed.map_or(NO_SUCH_NOTE, |_| (StatusCode::OK, "deleted\n"))
 }
 
-// ANCHOR: log
 /// Counts each request, and prints a line for its response.
 async fn log(
     State(shared): State<Arc<Shared>>,
@@ -155,7 +154,6 @@ async fn log(
     print(format_args!("{line} {}", response.status().as_u16()));
     response
 }
-// ANCHOR_END: log
 
 /// Prints a line. `println!` panics once the standard output is closed.
 fn print(line: impl Display) {

@@ -56,8 +56,7 @@ impl Body for Shared {
 }
 // ANCHOR_END: body
 
-// ANCHOR: ask
-async fn ask(uri: &Uri, text: Rc<str>, second: bool) -> Result<Bytes, BoxError> {
+async fn connect(uri: &Uri) -> Result<TokioIo<TcpStream>, BoxError> {
     if uri.scheme_str() != Some("http") {
         return Err("the URL does not begin with http://".into());
     }
@@ -65,7 +64,12 @@ async fn ask(uri: &Uri, text: Rc<str>, second: bool) -> Result<Bytes, BoxError> 
     // An IPv6 address has brackets in a URL.
     let host = authority.host().trim_matches(['[', ']']);
     let address = (host, authority.port_u16().unwrap_or(80));
-    let stream = TokioIo::new(TcpStream::connect(address).await?);
+    Ok(TokioIo::new(TcpStream::connect(address).await?))
+}
+
+// ANCHOR: ask
+async fn ask(uri: &Uri, text: Rc<str>, second: bool) -> Result<Bytes, BoxError> {
+    let stream = connect(uri).await?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let mut request = Request::post(path).body(Shared(Some(text)))?;
     let response: Response<Incoming> = if second {
@@ -76,7 +80,8 @@ async fn ask(uri: &Uri, text: Rc<str>, second: bool) -> Result<Bytes, BoxError> 
     } else {
         let (mut sender, conn) = http1::handshake(stream).await?;
         spawn_local(conn);
-        request.headers_mut().insert(HOST, authority.as_str().parse()?);
+        let host = uri.authority().map_or("", |host| host.as_str());
+        request.headers_mut().insert(HOST, host.parse()?);
         sender.send_request(request).await?
     };
     Ok(Limited::new(response.into_body(), MAX).collect().await?.to_bytes())
@@ -94,7 +99,6 @@ async fn run() -> Result<(), BoxError> {
     Ok(())
 }
 
-// ANCHOR: main
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match LocalSet::new().run_until(run()).await {
@@ -105,7 +109,6 @@ async fn main() -> ExitCode {
         }
     }
 }
-// ANCHOR_END: main
 
 /// An error with its causes.
 fn report(error: &(dyn Error + 'static)) -> String {

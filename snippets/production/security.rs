@@ -131,7 +131,9 @@ const SECRETS: [HeaderName; 2] = [AUTHORIZATION, COOKIE];
 /// From here on `{:?}` prints them as `Sensitive`.
 pub fn hide_secrets(headers: &mut HeaderMap) {
     for (name, value) in headers {
-        value.set_sensitive(SECRETS.contains(name));
+        if SECRETS.contains(name) {
+            value.set_sensitive(true);
+        }
     }
 }
 // ANCHOR_END: secrets

@@ -17,6 +17,7 @@ use hyper::rt::{Executor, Read, Sleep, Timer, Write};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, client, server};
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{
     TokioExecutor, TokioIo, TokioTimer,
 };
@@ -27,6 +28,7 @@ use tokio::io::{
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{self, timeout};
+use tower_service::Service as _;
 
 use harness::{Prose, page, root};
 use program::{Calls, Counted, LIMIT, PIPE, quiet};
@@ -344,7 +346,7 @@ fn text(panic: Box<dyn Any + Send>) -> String {
 }
 
 /// What a thread without a runtime panics with.
-fn panics(run: impl FnOnce() + Send + 'static) -> String {
+pub fn panics(run: impl FnOnce() + Send + 'static) -> String {
     text(thread::spawn(run).join().expect_err("it panics"))
 }
 
@@ -417,6 +419,13 @@ fn tokios_executor_and_timer_need_tokios_runtime() {
     assert_eq!(panics(|| TokioExecutor::new().execute(async {})), none);
     let timer = || drop(TokioTimer::new().sleep(LIMIT));
     assert_eq!(panics(timer), none);
+    let connects = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let uri = format!("http://{}/", listener.local_addr().unwrap());
+        let connecting = HttpConnector::new().call(uri.parse().unwrap());
+        drop(smol::block_on(connecting));
+    };
+    assert_eq!(panics(connects), none);
 
     let disabled = "A Tokio 1.x context was found, but timers are disabled. Call `enable_time` on the runtime builder to enable timers.";
     page.says(disabled);
