@@ -257,7 +257,8 @@ async fn client(
     let request = kind.bytes().repeat(kind.pipelined);
     let mut connection = Connection::new(&kind).await?;
     // Linux asks again after a second.
-    let late = "a client had to wait for its connection: the server's backlog is too small";
+    let late =
+        "a client had to wait for its connection: the server's backlog is too small";
     assert!(Instant::now() < seen.borrow().from, "{late}");
     let mut due = Instant::now();
     loop {

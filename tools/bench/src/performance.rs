@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
 use crate::files::{Running, median};
+use crate::plot;
 use crate::server::{built_with_go, is_installed, kill, listen, nginx_with, program};
 
 const SECONDS: f64 = 0.4;
@@ -612,119 +613,32 @@ fn runs(samples: &Samples) -> String {
 
 /// The plot: a panel for each size, a row for each server, a dot for each number of connections.
 fn svg(samples: &Samples) -> String {
-    const WIDTH: f64 = 330.0;
-    const LEFT: f64 = 74.0;
-    const LINE: f64 = 9.0;
-    const ROW: f64 = LINE * 3.0 + 8.0;
-    const PANEL: f64 = 4.0 * ROW + 46.0;
-    const COLOURS: [(&str, &str); 3] = [
-        ("fill=\"none\" stroke=\"currentColor\"", "1"),
-        ("fill=\"currentColor\" stroke=\"currentColor\"", "16"),
-        (
-            "fill=\"var(--accent, currentColor)\" stroke=\"var(--accent, currentColor)\"",
-            "256",
-        ),
-    ];
-    let highest = SIZES.iter().flat_map(|(size, _)| {
-        SERVERS[1..].iter().flat_map(move |(server, _)| {
-            CONNECTIONS.map(|connections| {
-                let load = Load("http1", connections, *size);
-                spread(ratios(
-                    samples,
-                    &key("hyper", load),
-                    &key(server, load),
-                    RATE_OF,
-                ))[2]
-            })
-        })
+    let panels = SIZES.map(|(size, size_name)| {
+        let rows = SERVERS[1..].iter().map(|(server, what)| {
+            let dots = CONNECTIONS.map(|connections| {
+                let load = Load("http1", connections, size);
+                let (from, to) = (key("hyper", load), key(server, load));
+                spread(ratios(samples, &from, &to, RATE_OF))
+            });
+            (what.split(',').next().unwrap().to_owned(), dots.to_vec())
+        });
+        (size_name.replace("&nbsp;", " "), rows.collect::<Vec<plot::Row>>())
     });
-    let most = highest.fold(1.25, f64::max);
-    let x = |ratio: f64| LEFT + ratio / most * (WIDTH - LEFT - 8.0);
-    let height = PANEL * SIZES.len() as f64 + 24.0;
-    let mut text = format!(
-        "<svg role=\"img\" aria-labelledby=\"performance-title performance-desc\" viewBox=\"0 0 {WIDTH} {height}\" \
-        style=\"display: block; width: 100%; max-width: 420px; margin: 1.5em 0; color: var(--fg)\" font-size=\"12\" xmlns=\"http://www.w3.org/2000/svg\">\n\
-        <title id=\"performance-title\">Requests per second, in ratio to hyper</title>\n"
-    );
     let mut description = String::from(
         "A panel for each size of the response, a row for each server, and in it a dot for 1, 16 and 256 connections: the median ratio, with a line from the lowest to the highest.",
     );
-    let mut y = 6.0;
-    writeln!(text, "<g fill=\"currentColor\">").unwrap();
-    let mut left = 4.0;
-    for (colour, connections) in COLOURS {
-        let what = if connections == "1" { "1 connection" } else { connections };
-        writeln!(text, "<circle cx=\"{left}\" cy=\"{}\" r=\"3\" {colour}/>", y + 6.0)
-            .unwrap();
-        writeln!(text, "<text x=\"{}\" y=\"{}\">{what}</text>", left + 8.0, y + 10.0)
-            .unwrap();
-        left += 24.0 + 7.0 * what.len() as f64;
+    for (size, rows) in &panels {
+        let rows = rows.iter().map(|(what, dots)| {
+            let medians = dots.iter().map(|[median, ..]| format!(" {median:.2}"));
+            what.clone() + &medians.collect::<String>()
+        });
+        let rows: Vec<_> = rows.collect();
+        write!(description, " {size}: {}.", rows.join(", ")).unwrap();
     }
-    y += 18.0;
-    for (size, size_name) in SIZES {
-        let size_name = size_name.replace("&nbsp;", " ");
-        write!(description, " {size_name}:").unwrap();
-        writeln!(
-            text,
-            "<text x=\"4\" y=\"{}\" font-weight=\"bold\">{size_name}</text>",
-            y + 16.0
-        )
-        .unwrap();
-        let (top, bottom) = (y + 22.0, y + 22.0 + 4.0 * ROW);
-        let one = x(1.0);
-        writeln!(text, "<path d=\"M{one:.1} {top}V{bottom}\" stroke=\"currentColor\" stroke-dasharray=\"3 3\"/>").unwrap();
-        for (row, (server, what)) in SERVERS[1..].iter().enumerate() {
-            let what = what.split(',').next().unwrap();
-            let top = top + row as f64 * ROW;
-            writeln!(
-                text,
-                "<text x=\"4\" y=\"{}\">{what}</text>",
-                top + ROW / 2.0 + 4.0
-            )
-            .unwrap();
-            write!(description, " {what}").unwrap();
-            for (index, connections) in CONNECTIONS.into_iter().enumerate() {
-                let load = Load("http1", connections, size);
-                let ratios =
-                    ratios(samples, &key("hyper", load), &key(server, load), RATE_OF);
-                let [median, lowest, highest] = spread(ratios);
-                let y = top + 8.0 + index as f64 * LINE;
-                let colour = COLOURS[index].0;
-                writeln!(
-                    text,
-                    "<path d=\"M{:.1} {y}H{:.1}\" {colour}/>\n<circle cx=\"{:.1}\" cy=\"{y}\" r=\"3\" {colour}/>",
-                    x(lowest),
-                    x(highest),
-                    x(median)
-                )
-                .unwrap();
-                write!(description, " {median:.2}").unwrap();
-            }
-            description += if row == 3 { "." } else { "," };
-        }
-        writeln!(
-            text,
-            "<path d=\"M{:.1} {bottom}H{:.1}\" stroke=\"currentColor\"/>",
-            x(0.0),
-            x(most)
-        )
-        .unwrap();
-        for tick in 0..=(most / 0.5) as usize {
-            let ratio = tick as f64 * 0.5;
-            writeln!(
-                text,
-                "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{ratio}</text>",
-                x(ratio),
-                bottom + 14.0
-            )
-            .unwrap();
-        }
-        y += PANEL;
-    }
-    text += "</g>\n</svg>\n";
-    text.replacen(
-        "</title>\n",
-        &format!("</title>\n<desc id=\"performance-desc\">{description}</desc>\n"),
-        1,
-    )
+    let legend = CONNECTIONS.map(|connections| match connections {
+        1 => "1 connection".to_owned(),
+        more => more.to_string(),
+    });
+    let title = "Requests per second, in ratio to hyper";
+    plot::ratios(&panels, &legend, title, &description)
 }
