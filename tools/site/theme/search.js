@@ -101,7 +101,8 @@ let searchTexts;
         }).filter(({ weight }) => Number.isFinite(weight));
         const all = known.reduce((sum, { weight }) => sum + weight, 0);
         const length = (section) => section.texts.reduce((sum, { text, kind }) => (kind === "prose" ? sum + text.length : sum), 0);
-        const mean = sections.reduce((sum, section) => sum + length(section), 0) / sections.length;
+        // Before the texts have come, all have the same length.
+        const mean = sections.reduce((sum, section) => sum + length(section), 0) / sections.length || 1;
         return sections.map((section, number) => {
             const here = known.filter(({ places }) => places[number] > 0);
             const found = here.reduce((sum, { weight }) => sum + weight, 0);
