@@ -1976,6 +1976,39 @@ fn each_message_of_the_compiler_has_an_entry_and_each_entry_a_program() {
     none(&wrong_compiler(&the_page()));
 }
 
+/// What the entries of the compiler put in the place of a mistake.
+#[tokio::test]
+async fn what_the_compiler_refuses_has_a_form_that_it_accepts() {
+    let says = page("reference/errors");
+    says.says("Return Box<dyn Error + Send + Sync>, or an enum of your own");
+    async fn file(_: Request<Incoming>) -> Result<Response<BoxBody>, BoxError> {
+        std::fs::read("no such file")?;
+        Ok(hello())
+    }
+    let error = served(GET, false, file).await.0.unwrap_err();
+    assert!(error.is_user() && error.source().unwrap().is::<io::Error>());
+
+    says.says("service_fn(|request: Request<Incoming>| handle(request.map(BodyExt::boxed)))");
+    type Boxed = http_body_util::combinators::BoxBody<Bytes, hyper::Error>;
+    async fn handle(request: Request<Boxed>) -> Result<Response<BoxBody>, hyper::Error> {
+        assert!(request.into_body().collect().await?.to_bytes().is_empty());
+        Ok(hello())
+    }
+    let get = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let (_, answer) = served(get, false, |request: Request<Incoming>| {
+        handle(request.map(BodyExt::boxed))
+    })
+    .await;
+    assert!(answer.ends_with("hello"), "{answer}");
+
+    says.says("The methods of a buffer are those of a trait: use hyper::body::Buf;.");
+    use hyper::body::Buf;
+    let body = Full::<Bytes>::from("[1]").collect().await.unwrap().aggregate();
+    assert!(body.remaining() == 3 && body.chunk() == b"[1]");
+    let parsed: Vec<u8> = serde_json::from_reader(body.reader()).unwrap();
+    assert_eq!(parsed, [1]);
+}
+
 #[test]
 fn each_entry_leads_to_a_page() {
     none(&wrong_links(&the_page()));
