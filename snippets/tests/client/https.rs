@@ -60,9 +60,9 @@ pub(super) fn connect_limit() -> u64 {
 
 // What a server shows.
 
-type Ca = CertifiedIssuer<'static, KeyPair>;
+pub type Ca = CertifiedIssuer<'static, KeyPair>;
 
-fn ca(name: &str) -> Ca {
+pub fn ca(name: &str) -> Ca {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -70,9 +70,9 @@ fn ca(name: &str) -> Ca {
 }
 
 /// A certificate, then those that it is sent with, and its key.
-struct Identity(Vec<rcgen::Certificate>, KeyPair);
+pub struct Identity(pub Vec<rcgen::Certificate>, pub KeyPair);
 
-fn sign<K: SigningKey>(
+pub fn sign<K: SigningKey>(
     issuer: &Issuer<K>,
     names: &[&str],
     change: impl FnOnce(&mut CertificateParams),

@@ -32,14 +32,27 @@ use hyper_util::client::pool::singleton::Singleton;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use hyper_rustls::HttpsConnectorBuilder;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use regex::Regex;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use socket2::{Domain, Socket, Type};
 use sources::{Kind, Text};
+use tempfile::TempDir;
+use tokio_rustls::TlsAcceptor;
 use tower_service::Service as _;
 
 use crate::client::failures::chain;
+use crate::client::https::{Identity, ca, sign};
 use crate::client::retries::frame;
+use crate::server::tls::{alpn, connect as connect_tls};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type BoxBody = http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>;
@@ -1063,6 +1076,271 @@ async fn proxies(all: &mut Vec<Seen>) {
     all.push(seen("SOCKS error: io error during SOCKS handshake", error.err().unwrap()));
 }
 
+// TLS.
+
+/// A server that shows this certificate.
+fn shown(by: Identity) -> ServerConfig {
+    server_for(rustls::ALL_VERSIONS, None, by)
+}
+
+fn server_for(
+    versions: &[&'static SupportedProtocolVersion],
+    clients: Option<RootCertStore>,
+    Identity(chain, key): Identity,
+) -> ServerConfig {
+    let config = ServerConfig::builder_with_protocol_versions(versions);
+    let config = match clients {
+        Some(roots) => config.with_client_cert_verifier(
+            WebPkiClientVerifier::builder(roots.into()).build().unwrap(),
+        ),
+        None => config.with_no_client_auth(),
+    };
+    let chain = chain.iter().map(|it| it.der().clone()).collect();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    config.with_single_cert(chain, key).unwrap()
+}
+
+fn trusting<'a>(
+    cas: impl IntoIterator<Item = &'a CertificateDer<'static>>,
+) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    for ca in cas {
+        roots.add(ca.clone()).unwrap();
+    }
+    roots
+}
+
+fn client_for(roots: RootCertStore) -> ClientConfig {
+    ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
+}
+
+/// The errors of a handshake at the server and at the client: of a client that has ended its own,
+/// what it reads then.
+async fn handshake(
+    server: ServerConfig,
+    client: ClientConfig,
+    name: &str,
+) -> (Option<io::Error>, Option<io::Error>) {
+    let (io, peer) = duplex(1 << 20);
+    let server = async {
+        let accepted = TlsAcceptor::from(Arc::new(server)).accept(peer).await;
+        match accepted {
+            // A client that refuses the server says so after its own end.
+            Ok(mut stream) => stream.read_u8().await.err(),
+            Err(error) => Some(error),
+        }
+    };
+    let client = async {
+        match connect_tls(io, client, name).await {
+            Ok(mut stream) => {
+                stream.shutdown().await.unwrap();
+                stream.read_u8().await.err()
+            }
+            Err(error) => Some(error),
+        }
+    };
+    tokio::join!(server, client)
+}
+
+async fn tls(all: &mut Vec<Seen>) {
+    let ours = ca("ours");
+    let known = || client_for(trusting([ours.der()]));
+    let good = || sign(&ours, &["a.test"], |_| {});
+    let mut refuses = async |client, server, seen_by_server: Option<_>, entry| {
+        let (server, client) =
+            handshake(shown(server), client, "a.test").await;
+        all.push(seen(entry, client.expect(entry)));
+        if let Some(entry) = seen_by_server {
+            all.push(seen(entry, server.expect(entry)));
+        }
+    };
+
+    // What a client finds wrong, and what the server gets.
+    refuses(
+        client_for(trusting([ca("other").der()])),
+        good(),
+        Some("received fatal alert: UnknownCA"),
+        "invalid peer certificate: UnknownIssuer",
+    )
+    .await;
+    refuses(
+        client_for(trusting([ca("ours").der()])),
+        good(),
+        None,
+        "invalid peer certificate: BadSignature",
+    )
+    .await;
+    let not_for_name = "invalid peer certificate: certificate not valid for name …";
+    refuses(
+        known(),
+        sign(&ours, &["b.test"], |_| {}),
+        Some("received fatal alert: BadCertificate"),
+        not_for_name,
+    )
+    .await;
+    let common_name = sign(&ours, &[], |cert| {
+        cert.distinguished_name.push(DnType::CommonName, "a.test");
+    });
+    refuses(known(), common_name, None, not_for_name).await;
+    let day = rcgen::date_time_ymd;
+    refuses(
+        known(),
+        sign(&ours, &["a.test"], |cert| cert.not_after = day(2000, 1, 1)),
+        Some("received fatal alert: CertificateExpired"),
+        "invalid peer certificate: certificate expired: …",
+    )
+    .await;
+    refuses(
+        known(),
+        sign(&ours, &["a.test"], |cert| cert.not_before = day(2999, 1, 1)),
+        Some("received fatal alert: CertificateExpired"),
+        "invalid peer certificate: certificate not valid yet: …",
+    )
+    .await;
+    refuses(
+        known(),
+        sign(&ours, &["a.test"], |cert| {
+            cert.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        }),
+        None,
+        "invalid peer certificate: certificate does not allow extended key usage for …",
+    )
+    .await;
+    let mut params = CertificateParams::new(["a.test".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let itself = params.self_signed(&key).unwrap();
+    refuses(
+        client_for(trusting([itself.der()])),
+        Identity(vec![itself], key),
+        Some("received fatal alert: CertificateUnknown"),
+        "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))",
+    )
+    .await;
+
+    // What a server finds wrong, and what the client gets.
+    let strict = |versions: &[&'static SupportedProtocolVersion]| server_for(versions, Some(trusting([ours.der()])), good());
+    for versions in [&[&TLS12], &[&TLS13]] {
+        let (server, client) = handshake(strict(versions), known(), "a.test").await;
+        all.push(seen("peer sent no certificates", server.unwrap()));
+        all.push(seen("received fatal alert: CertificateRequired", client.unwrap()));
+    }
+    let stranger = |Identity(chain, key): Identity| {
+        let chain = vec![chain[0].der().clone()];
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        ClientConfig::builder()
+            .with_root_certificates(trusting([ours.der()]))
+            .with_client_auth_cert(chain, key)
+            .unwrap()
+    };
+    let alice = stranger(sign(&ca("other"), &["alice"], |_| {}));
+    let (server, client) =
+        handshake(strict(rustls::ALL_VERSIONS), alice, "a.test").await;
+    all.push(seen("invalid peer certificate: UnknownIssuer", server.unwrap()));
+    all.push(seen("received fatal alert: UnknownCA", client.unwrap()));
+
+    let versions = |versions: &[&'static SupportedProtocolVersion]| {
+        ClientConfig::builder_with_protocol_versions(versions)
+            .with_root_certificates(trusting([ours.der()]))
+            .with_no_client_auth()
+    };
+    let only = |version| server_for(&[version], None, good());
+    assert_eq!(rustls::ALL_VERSIONS.len(), 2, "the entry says that there is nothing older");
+    for (offered, accepted) in [(&TLS12, &TLS13), (&TLS13, &TLS12)] {
+        let (server, client) =
+            handshake(only(accepted), versions(&[offered]), "a.test").await;
+        all.push(seen("peer is incompatible: …", server.unwrap()));
+        all.push(seen("received fatal alert: ProtocolVersion", client.unwrap()));
+    }
+    let mut provider = rustls::crypto::ring::default_provider();
+    let old = |suite: &rustls::SupportedCipherSuite| {
+        let name = format!("{:?}", suite.suite());
+        name.contains("CBC") || !(name.contains("ECDHE") || name.starts_with("TLS13"))
+    };
+    assert!(!provider.cipher_suites.iter().any(old), "the entry says that rustls has none");
+    provider
+        .cipher_suites
+        .retain(|suite| format!("{:?}", suite.suite()).starts_with("TLS_ECDHE_RSA"));
+    let for_rsa = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&TLS12])
+        .unwrap()
+        .with_root_certificates(trusting([ours.der()]))
+        .with_no_client_auth();
+    let (server, client) = handshake(shown(good()), for_rsa, "a.test").await;
+    all.push(seen("peer is incompatible: …", server.unwrap()));
+    all.push(seen("received fatal alert: HandshakeFailure", client.unwrap()));
+
+    let (mut server, mut client) = (shown(good()), known());
+    (server.alpn_protocols, client.alpn_protocols) = (alpn(&["h2"]), alpn(&["http/1.1"]));
+    let (server, client) = handshake(server, client, "a.test").await;
+    all.push(seen("peer doesn't support any known protocol", server.unwrap()));
+    all.push(seen("received fatal alert: NoApplicationProtocol", client.unwrap()));
+
+    // Peers that are not rustls.
+    let answered = async |entry, bytes: &[u8]| {
+        let (io, mut peer) = duplex(1 << 20);
+        peer.write_all(bytes).await.unwrap();
+        peer.shutdown().await.unwrap();
+        seen(entry, connect_tls(io, known(), "a.test").await.expect_err(entry))
+    };
+    // A fatal alert with this number: RFC 8446, 6.
+    all.push(answered("received fatal alert: UnrecognisedName", &[21, 3, 3, 0, 2, 2, 112]).await);
+    all.push(answered("received fatal alert: InternalError", &[21, 3, 3, 0, 2, 2, 80]).await);
+    let no_tls = "received corrupt message of type InvalidContentType";
+    all.push(answered(no_tls, b"HTTP/1.1 400 Bad Request\r\n\r\n").await);
+    all.push(answered("tls handshake eof", b"").await);
+    let accepted = async |entry, bytes: &[u8]| {
+        let (io, mut peer) = duplex(1 << 20);
+        peer.write_all(bytes).await.unwrap();
+        peer.shutdown().await.unwrap();
+        let accepted = TlsAcceptor::from(Arc::new(shown(good()))).accept(io).await;
+        seen(entry, accepted.map(drop).expect_err(entry))
+    };
+    all.push(accepted(no_tls, GET).await);
+    all.push(accepted("tls handshake eof", b"").await);
+
+    // A server that ends TCP and not TLS.
+    let (io, peer) = duplex(1 << 20);
+    let server = async {
+        let stream = TlsAcceptor::from(Arc::new(shown(good()))).accept(peer).await.unwrap();
+        drop(stream.into_inner());
+    };
+    let client = async {
+        let mut stream = connect_tls(io, known(), "a.test").await.unwrap();
+        stream.read_u8().await.unwrap_err()
+    };
+    all.push(seen(
+        "peer closed connection without sending TLS close_notify: …",
+        tokio::join!(client, server).0,
+    ));
+
+    // What is wrong with your own program.
+    let folder = TempDir::new().unwrap();
+    let none = folder.path().join("none.pem");
+    fs::write(&none, "").unwrap();
+    let mut command = std::process::Command::new(harness::cargo::program("https"));
+    command.arg("https://127.0.0.1:1/").env("SSL_CERT_FILE", &none).env_remove("SSL_CERT_DIR");
+    let printed = String::from_utf8(command.output().unwrap().stderr).unwrap();
+    all.push(seen("no native root CA certificates found (errors: …)", printed.trim_end()));
+    all.push(seen("no items found", PrivateKeyDer::from_pem_file(&none).unwrap_err()));
+    let config = ServerConfig::builder().with_no_client_auth();
+    let Identity(chain, _) = good();
+    let key = PrivateKeyDer::try_from(KeyPair::generate().unwrap().serialize_der());
+    all.push(seen(
+        "keys may not be consistent: KeyMismatch",
+        config.with_single_cert(vec![chain[0].der().clone()], key.unwrap()).unwrap_err(),
+    ));
+    let builder = || HttpsConnectorBuilder::new();
+    all.push(caught("ALPN protocols should not be pre-defined", || {
+        let mut config = known();
+        config.alpn_protocols = alpn(&["h2"]);
+        builder().with_tls_config(config);
+    }));
+    let mut https = builder().with_tls_config(known()).https_only().enable_http1().build();
+    let error = https.call(Uri::from_static("http://a.test/")).await.err().unwrap();
+    all.push(seen("unsupported scheme …", error));
+}
+
 // Bodies.
 
 async fn bodies(all: &mut Vec<Seen>) {
@@ -1158,6 +1436,13 @@ async fn panics(all: &mut Vec<Seen>) {
 
 const PAGE: &str = "src/reference/errors.md";
 const CRATES: [&str; 3] = ["hyper", "hyper-util", "http-body-util"];
+/// Crates of which the page has those texts that readers meet, and not all.
+const TLS_CRATES: [(&str, &str); 4] = [
+    ("rustls", "0.23"),
+    ("rustls-pki-types", "1"),
+    ("tokio-rustls", "0.26"),
+    ("hyper-rustls", "0.27"),
+];
 
 /// A heading of the third level, and what stands below it.
 #[derive(Clone)]
@@ -1311,6 +1596,8 @@ struct Source {
     version: String,
     /// Each with what finds it among the code of the page.
     texts: Vec<(Text, Regex)>,
+    /// Of one of [`TLS_CRATES`] in place of its texts: all that is in quotes in its code.
+    literals: Vec<String>,
     quoted: BTreeMap<String, String>,
 }
 
@@ -1319,11 +1606,24 @@ static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| {
         let read = sources::locked(name, if name == "hyper" { "1" } else { "0.1" });
         source(name, &read)
     });
-    crates.chain([source("h2", &sources::locked("h2", "0.4"))]).collect()
+    let tls = TLS_CRATES.into_iter().map(|(name, version)| {
+        let read = sources::locked(name, version);
+        Source {
+            name,
+            version: read.version.to_string(),
+            texts: Vec::new(),
+            literals: read.literals(),
+            quoted: quoted(&read),
+        }
+    });
+    crates.chain([source("h2", &sources::locked("h2", "0.4"))]).chain(tls).collect()
 });
 
+fn quoted(read: &sources::Crate) -> BTreeMap<String, String> {
+    read.files().into_iter().map(|file| (file.clone(), read.text(&file))).collect()
+}
+
 fn source(name: &'static str, read: &sources::Crate) -> Source {
-    let files = read.files().into_iter();
     Source {
         name,
         version: read.version.to_string(),
@@ -1335,7 +1635,8 @@ fn source(name: &'static str, read: &sources::Crate) -> Source {
                 (text, Regex::new(&said).unwrap())
             })
             .collect(),
-        quoted: files.map(|file| (file.clone(), read.text(&file))).collect(),
+        literals: Vec::new(),
+        quoted: quoted(read),
     }
 }
 
@@ -1448,7 +1749,11 @@ static PATTERNS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         "…",
     ];
     let texts = SOURCES.iter().flat_map(|source| &source.texts);
-    let texts: BTreeSet<&str> = texts.map(|(text, _)| &*text.text).collect();
+    let literals = SOURCES.iter().flat_map(|source| &source.literals);
+    // Of a text of several lines, the first is the heading; of one with a link, what is before it.
+    let literals = literals.filter_map(|it| it.trim().lines().next());
+    let literals = literals.map(|it| it.split(": https://").next().unwrap());
+    let texts: BTreeSet<&str> = texts.map(|(text, _)| &*text.text).chain(literals).collect();
     // `{}: {}` would match any text.
     let has_words = |text: &&str| {
         let words = HOLE.replace_all(text, "");
@@ -1465,7 +1770,7 @@ static PATTERNS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
 fn invented_texts(page: &str) -> Vec<String> {
     fn quoted(message: &str) -> bool {
         let quoted = format!("\"{message}\"");
-        SOURCES.iter().any(|it| it.quoted.values().any(|file| file.contains(&quoted)))
+        SOURCES.iter().filter(|it| it.literals.is_empty()).any(|it| it.quoted.values().any(|file| file.contains(&quoted)))
     }
     /// Whether it is one text, or several after one another.
     fn known(message: &str) -> bool {
@@ -1488,12 +1793,12 @@ fn invented_texts(page: &str) -> Vec<String> {
                 })
         });
         if !known(message) && !several {
-            defects.push(format!("{}: hyper, hyper-util, http-body-util and h2 have no text `{message}`: correct the heading, or remove the entry", entry.place()));
+            defects.push(format!("{}: the crates have no text `{message}`: correct the heading, or remove the entry", entry.place()));
         }
         // What looks like a sentence in code is a message, too.
         for said in code(&entry.text).into_iter().filter(|it| sentence.is_match(it)) {
             if !known(&said) {
-                defects.push(format!("{}: hyper, hyper-util, http-body-util and h2 have no text `{said}`: correct it", entry.place()));
+                defects.push(format!("{}: the crates have no text `{said}`: correct it", entry.place()));
             }
         }
         if let Some((name, file)) = entry.source() {
@@ -1593,6 +1898,7 @@ fn all() -> Vec<Seen> {
         second_version(&mut all).await;
         pooled(&mut all).await;
         proxies(&mut all).await;
+        tls(&mut all).await;
         bodies(&mut all).await;
         panics(&mut all).await;
         all
@@ -1670,6 +1976,39 @@ fn each_message_of_the_compiler_has_an_entry_and_each_entry_a_program() {
     none(&wrong_compiler(&the_page()));
 }
 
+/// What the entries of the compiler put in the place of a mistake.
+#[tokio::test]
+async fn what_the_compiler_refuses_has_a_form_that_it_accepts() {
+    let says = page("reference/errors");
+    says.says("Return Box<dyn Error + Send + Sync>, or an enum of your own");
+    async fn file(_: Request<Incoming>) -> Result<Response<BoxBody>, BoxError> {
+        std::fs::read("no such file")?;
+        Ok(hello())
+    }
+    let error = served(GET, false, file).await.0.unwrap_err();
+    assert!(error.is_user() && error.source().unwrap().is::<io::Error>());
+
+    says.says("service_fn(|request: Request<Incoming>| handle(request.map(BodyExt::boxed)))");
+    type Boxed = http_body_util::combinators::BoxBody<Bytes, hyper::Error>;
+    async fn handle(request: Request<Boxed>) -> Result<Response<BoxBody>, hyper::Error> {
+        assert!(request.into_body().collect().await?.to_bytes().is_empty());
+        Ok(hello())
+    }
+    let get = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let (_, answer) = served(get, false, |request: Request<Incoming>| {
+        handle(request.map(BodyExt::boxed))
+    })
+    .await;
+    assert!(answer.ends_with("hello"), "{answer}");
+
+    says.says("The methods of a buffer are those of a trait: use hyper::body::Buf;.");
+    use hyper::body::Buf;
+    let body = Full::<Bytes>::from("[1]").collect().await.unwrap().aggregate();
+    assert!(body.remaining() == 3 && body.chunk() == b"[1]");
+    let parsed: Vec<u8> = serde_json::from_reader(body.reader()).unwrap();
+    assert_eq!(parsed, [1]);
+}
+
 #[test]
 fn each_entry_leads_to_a_page() {
     none(&wrong_links(&the_page()));
@@ -1700,6 +2039,8 @@ fn the_checks_find_what_is_missing_changed_and_invented() {
     says(&changed, &["`You must supply a timer.`", "src/common/time.rs:"]);
     let changed = defect("`You must supply a timer.`", "`Supply a timer.`", invented_texts);
     says(&changed, &[PAGE, "no text `Supply a timer.`", "remove the entry"]);
+    let changed = defect("### `tls handshake eof`", "### `tls handshake end`", invented_texts);
+    says(&changed, &["no text `tls handshake end`", "remove the entry"]);
     let listed = defect("`ttl expired`", "`time expired`", invented_texts);
     says(&listed, &["no text `time expired`"]);
     let kind = defect("`client error (ChannelClosed)`", "`channel closed`", missing_texts);

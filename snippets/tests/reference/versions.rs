@@ -143,6 +143,53 @@ fn what_pages_say_of_since_is_here() {
     );
 }
 
+#[test]
+fn the_rust_that_each_crate_needs_is_that_of_its_manifest() {
+    let mut defects = Vec::new();
+    let rows = rows(PAGE, "Which Rust");
+    for row in &rows {
+        let (name, written) = (&row.cells[0], &row.cells[1]);
+        let newest = harness::cargo::metadata()
+            .packages
+            .iter()
+            .filter(|package| *package.name == *name)
+            .max_by_key(|package| package.version.clone())
+            .unwrap_or_else(|| panic!("Cargo.lock has no {name}"));
+        let needs = newest.rust_version.as_ref().expect("it names one");
+        let needs = format!("Rust {}.{}", needs.major, needs.minor);
+        if *written != needs {
+            defects.push(format!("{PAGE}:{}: {name} {} needs {needs}: correct the row", row.line, newest.version));
+        }
+    }
+    assert!(defects.is_empty(), "\n{}", defects.join("\n"));
+    let names: Vec<_> = rows.iter().map(|row| &*row.cells[0]).collect();
+    assert_eq!(names, ["hyper", "hyper-util", "http-body-util", "http", "tokio"]);
+}
+
+/// A program that needs a crate for which this Rust is too old.
+#[test]
+fn cargo_refuses_a_rust_that_is_too_old_in_these_words() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let package = |path: &Path, name: &str, more: &str| {
+        fs::create_dir_all(path.join("src")).unwrap();
+        fs::write(path.join("src/lib.rs"), "").unwrap();
+        let manifest = format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n{more}");
+        fs::write(path.join("Cargo.toml"), manifest).unwrap();
+    };
+    package(folder.path(), "program", "[dependencies]\nhyper-util = { path = \"needs\" }\n[workspace]\n");
+    package(&folder.path().join("needs"), "hyper-util", "rust-version = \"1.999\"\n");
+    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
+    let mut command = std::process::Command::new(cargo);
+    let output = command.args(["check", "--offline"]).current_dir(&folder).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let page = fs::read_to_string(root().join(PAGE)).unwrap();
+    let (_, section) = page.split_once("With an older compiler, Cargo says:").expect(PAGE);
+    let block = section.split("```").nth(1).unwrap().trim_start_matches("text").trim();
+    let shape = regex::escape(block).replace('…', r"[\d.]+");
+    let shape = regex::Regex::new(&format!("(?m)^{shape}$")).unwrap();
+    assert!(shape.is_match(&said), "{PAGE} shows:\n{block}\nCargo says:\n{said}");
+}
+
 /// From this page to another one.
 fn link(page: &Path) -> String {
     let path = page.strip_prefix("src").unwrap().to_str().unwrap();

@@ -2,6 +2,9 @@
 //! others. hyper 0.14 is frozen, so its names are a list, `snippets/upgrading/names.txt`: what a
 //! program can name with the features `full` and `backports`, each a name in its sources. The
 //! names of the other columns are links, which are checked with all links of the site.
+//!
+//! The last section has names that are older, and no others than `snippets/upgrading/older.txt`: each
+//! with the first hyper that is without it, which the sources of 0.10 to 0.13 have said once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,6 +14,8 @@ use regex::Regex;
 
 const PAGE: &str = "src/upgrading/names.md";
 const LIST: &str = "snippets/upgrading/names.txt";
+const OLDER: &str = "snippets/upgrading/older.txt";
+const OLDER_HEADING: &str = "## Older than 0.14 {#older}";
 
 #[test]
 fn the_index_has_each_name_of_hyper_0_14_once() {
@@ -37,6 +42,34 @@ fn each_name_of_the_list_is_one_of_hyper_0_14() {
     }
 }
 
+#[test]
+fn the_older_names_are_those_of_the_list_and_none_is_of_hyper_0_14() {
+    let list = fs::read_to_string(root().join(LIST)).unwrap();
+    let older = fs::read_to_string(root().join(OLDER)).unwrap();
+    let page = fs::read_to_string(root().join(PAGE)).unwrap();
+    let (_, section) = page.split_once(OLDER_HEADING).unwrap_or_else(|| {
+        panic!("{PAGE} has no {OLDER_HEADING:?}: put it above the names before 0.14")
+    });
+    let code = Regex::new("`([^`]+)`").unwrap();
+    let mut on_page = BTreeSet::new();
+    for row in section.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [before, gone, _] = cells[..] else { panic!("{PAGE}: three cells: {row}") };
+        // What stands after "as in" is an example.
+        let names = before.split(", as in ").next().unwrap();
+        on_page.extend(code.captures_iter(names).map(|it| format!("{gone} {}", &it[1])));
+    }
+    let listed: BTreeSet<String> = older.lines().map(str::to_owned).collect();
+    assert!(listed.len() > 20, "{OLDER}: {listed:?}");
+    let differ: Vec<_> = on_page.symmetric_difference(&listed).collect();
+    assert!(differ.is_empty(), "{PAGE} and {OLDER} differ: {differ:?}: change one of them");
+    for name in listed.iter().filter_map(|it| it.splitn(3, ' ').nth(2)) {
+        let end = format!("::{name}");
+        let new = list.lines().find(|it| *it == name || it.ends_with(&end));
+        assert_eq!(new, None, "hyper 0.14 has `{name}` ({LIST}): its place is above");
+    }
+}
+
 /// What is wrong with the page, as lines `page: what: how to fix it`.
 fn defects(list: &str, page: &str) -> Vec<String> {
     let hyper: BTreeSet<&str> = list.lines().collect();
@@ -47,7 +80,8 @@ fn defects(list: &str, page: &str) -> Vec<String> {
 
     let (mut module, mut above) = (String::new(), String::new());
     let (mut names, mut defects) = (BTreeMap::<String, usize>::new(), Vec::new());
-    for (line, text) in (1..).zip(page.lines()) {
+    let of_0_14 = page.lines().take_while(|line| *line != OLDER_HEADING);
+    for (line, text) in (1..).zip(of_0_14) {
         let mut found = Vec::new();
         let mut defect =
             |what: String| defects.push(format!("{PAGE}:{line}: {what}"));

@@ -145,6 +145,13 @@ impl Crate {
         files.flat_map(|file| texts::texts(&file, &self.parse(&file))).collect()
     }
 
+    /// Each string literal of the crate outside of tests: also those that [`Crate::texts`] cannot
+    /// tell from others, such as a constant, or a `format!` whose result is stored.
+    pub fn literals(&self) -> Vec<String> {
+        let files = self.files().into_iter();
+        files.flat_map(|file| texts::literals(&self.parse(&file))).collect()
+    }
+
     /// The last part of each name: of modules, types, traits, functions, methods, variants,
     /// constants, of what is re-exported, and of the traits that are implemented and their types.
     pub fn names(&self) -> BTreeSet<String> {

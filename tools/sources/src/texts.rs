@@ -148,6 +148,39 @@ impl<'ast> Visit<'ast> for Texts<'_> {
     }
 }
 
+/// Each string literal of a file, wherever it stands, but not those of tests and attributes.
+pub(crate) fn literals(parsed: &syn::File) -> Vec<String> {
+    let mut literals = Literals(Vec::new());
+    literals.visit_file(parsed);
+    literals.0
+}
+
+struct Literals(Vec<String>);
+
+impl<'ast> Visit<'ast> for Literals {
+    fn visit_item(&mut self, item: &'ast Item) {
+        if !is_test(attributes(item)) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_impl_item_fn(&mut self, function: &'ast ImplItemFn) {
+        if !is_test(&function.attrs) {
+            visit::visit_impl_item_fn(self, function);
+        }
+    }
+
+    fn visit_lit_str(&mut self, text: &'ast LitStr) {
+        self.0.push(text.value());
+    }
+
+    fn visit_macro(&mut self, of: &'ast Macro) {
+        self.0.extend(strings(&of.tokens).into_iter().map(|(text, _)| text));
+    }
+
+    fn visit_attribute(&mut self, _: &'ast syn::Attribute) {}
+}
+
 fn literal(expression: &Expr) -> Option<&LitStr> {
     match expression {
         Expr::Lit(literal) => match &literal.lit {

@@ -1,0 +1,5 @@
+use hyper_util::client::legacy::Client;
+
+fn main() {
+    let client = Client::new();
+}
