@@ -1,0 +1,3 @@
+use hyper::header::ContentType;
+
+fn main() {}
