@@ -439,6 +439,29 @@ fn tokios_executor_and_timer_need_tokios_runtime() {
     builder.enable_time().build().unwrap().block_on(async { timer() });
 }
 
+#[test]
+fn tokios_sockets_need_a_runtime_with_io() {
+    let disabled = "A Tokio 1.x context was found, but IO is disabled. Call `enable_io` on the runtime builder to enable IO.";
+    runtime().says(disabled);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let listens = async || {
+        tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    };
+    let connects = async move || {
+        let uri = format!("http://{address}/").parse().unwrap();
+        HttpConnector::new().call(uri).await.unwrap();
+    };
+    let without = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert_eq!(panics(move || without().block_on(listens())), disabled);
+    assert_eq!(panics(move || without().block_on(connects())), disabled);
+
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_io().build().unwrap().block_on(listens());
+    // Its connector has no time limit, unless one is set.
+    builder.build().unwrap().block_on(connects());
+}
+
 // tokio's adapters.
 
 /// Whether a type has a trait: `true` hides the `false` that all types have.

@@ -710,6 +710,13 @@ async fn second_version(all: &mut Vec<Seen>) {
         .await,
     );
 
+    let (sent, received) = large_headers(|_| {}).await;
+    assert!(sent > kib() * 1024, "{sent}");
+    all.push(seen(
+        "http2 error: stream error detected: unspecific protocol error detected",
+        received.unwrap_err(),
+    ));
+
     let (mut sender, _connection, _peer) = http2().await;
     let request = Request::connect("a:80").body(Full::from("hello")).unwrap();
     all.push(seen(
@@ -762,6 +769,32 @@ async fn second_version(all: &mut Vec<Seen>) {
         "http2 error: keep-alive timed out: operation timed out",
         sender.send_request(request).await.unwrap_err(),
     ));
+}
+
+fn kib() -> usize {
+    page("reference/errors").number("larger than your limit of {} KiB") as usize
+}
+
+/// The answer to a client over HTTP/2 whose server sends a header of one KiB more than the limit.
+async fn large_headers(
+    change: fn(&mut client::conn::http2::Builder<TokioExecutor>),
+) -> (usize, hyper::Result<Response<Incoming>>) {
+    let (io, peer) = duplex(1 << 20);
+    let value = "x".repeat((kib() + 1) * 1024);
+    let sent = value.len();
+    let service = service_fn(move |_| {
+        let response = Response::builder().header("a", &value).body(Full::<Bytes>::default());
+        ready(Ok::<_, Infallible>(response.unwrap()))
+    });
+    let server = server::conn::http2::Builder::new(TokioExecutor::new());
+    tokio::spawn(server.serve_connection(TokioIo::new(peer), service));
+    let mut builder = client::conn::http2::Builder::new(TokioExecutor::new());
+    change(&mut builder);
+    let (mut sender, connection) =
+        builder.handshake::<_, Empty<Bytes>>(TokioIo::new(io)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("http://a.test/").body(Empty::new()).unwrap();
+    (sent, sender.send_request(request).await)
 }
 
 // The client of hyper-util, and its connectors.
@@ -1518,7 +1551,7 @@ impl Entry {
     /// The crate and the file that it names as its source.
     fn source(&self) -> Option<(String, String)> {
         static SOURCE: LazyLock<Regex> =
-            LazyLock::new(|| Regex::new(r"^Source: `([a-z-]+)/(src/[^`]+)`").unwrap());
+            LazyLock::new(|| Regex::new(r"^Source: `([a-z0-9-]+)/(src/[^`]+)`").unwrap());
         let source = SOURCE.captures(self.text.trim_start())?;
         Some((source[1].to_owned(), source[2].to_owned()))
     }
@@ -1681,7 +1714,6 @@ const UNSEEN: &[(&str, &str, &str)] = &[
     ("src/client/legacy/connect/proxy/socks/mod.rs", "unexpected eof", "a SOCKS error has no source"),
     ("src/client/legacy/connect/proxy/socks/v4/messages.rs", "success", "is no error"),
     ("src/client/legacy/connect/proxy/socks/v5/messages.rs", "success", "is no error"),
-    ("src/client/legacy/pool.rs", "pool is disabled", "the client does not ask such a pool"),
     ("src/client/pool/negotiate.rs", "sentinel error; using other", "negotiate takes it back"),
     ("src/client/pool/singleton.rs", "singleton participant polled after making was canceled", "a future polled after its end"),
     ("src/common/lazy.rs", "lazy state wrong", "a state of its own"),
@@ -1746,6 +1778,8 @@ static PATTERNS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         "Connection reset by peer",
         "Too many open files",
         "invalid header name",
+        "os error 107",
+        "unexpected end of file",
         "…",
     ];
     let texts = SOURCES.iter().flat_map(|source| &source.texts);
@@ -1796,7 +1830,8 @@ fn invented_texts(page: &str) -> Vec<String> {
             defects.push(format!("{}: the crates have no text `{message}`: correct the heading, or remove the entry", entry.place()));
         }
         // What looks like a sentence in code is a message, too.
-        for said in code(&entry.text).into_iter().filter(|it| sentence.is_match(it)) {
+        let said = code(&entry.text).into_iter();
+        for said in said.filter(|it| sentence.is_match(it) && !it.starts_with("cargo ")) {
             if !known(&said) {
                 defects.push(format!("{}: the crates have no text `{said}`: correct it", entry.place()));
             }
@@ -2077,4 +2112,348 @@ fn the_checks_find_what_is_missing_changed_and_invented() {
     says(&never, &["no program in snippets/mistakes ends with `types needed`"]);
     let link = defect(" [Decompression](../client/decompression.md).", "", wrong_links);
     says(&link, &["link one"]);
+}
+
+// What the entries say beside their messages.
+
+fn prose() -> harness::Prose {
+    page("reference/errors")
+}
+
+/// Of no bytes, but it does not know that it has ended: as in `ServeDir` of tower-http.
+struct NoBytes;
+
+impl hyper::body::Body for NoBytes {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(None)
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        hyper::body::SizeHint::with_exact(0)
+    }
+}
+
+#[tokio::test]
+async fn the_length_stays_in_a_response_to_head() {
+    prose().says("In a response to HEAD it is right, and stays");
+    let head = b"HEAD / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let service = |_| {
+        let response = Response::builder().header(CONTENT_LENGTH, "7");
+        ready(Ok::<_, Infallible>(response.body(NoBytes.boxed_unsync()).unwrap()))
+    };
+    let (result, answer) = served(head, false, service).await;
+    result.unwrap();
+    assert!(answer.contains("content-length: 7\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_lookup_without_a_descriptor_is_a_dns_error() {
+    let text = "Too many open files (os error 24)";
+    prose().says("the lookup got no file descriptor");
+    let resolver = tower::service_fn(|_: Name| {
+        ready(Err::<std::vec::IntoIter<SocketAddr>, _>(io::Error::from_raw_os_error(24)))
+    });
+    let client = Client::builder(TokioExecutor::new())
+        .build::<_, Empty<Bytes>>(HttpConnector::new_with_resolver(resolver));
+    let error = client.get(Uri::from_static("http://a.test/")).await.unwrap_err();
+    assert_eq!(chain(&error), format!("client error (Connect): dns error: {text}"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn accept_has_the_address_of_a_client_that_has_reset_the_connection() {
+    prose().says("Take the address that accept returns");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let address = client.local_addr().unwrap();
+    let client = Socket::from(client);
+    client.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    let (stream, peer) = listener.accept().unwrap();
+    assert_eq!(peer, address);
+    let error = stream.peer_addr().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+    assert!(error.to_string().ends_with("(os error 107)"), "{error}");
+}
+
+/// The rest of a body cannot be read: TLS has ended without a word.
+struct Breaks(TokioIo<DuplexStream>, bool);
+
+impl Read for Breaks {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if std::mem::replace(&mut self.1, true) {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl Write for Breaks {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn an_end_below_hyper_has_another_text() {
+    prose().says("If the chain ends with unexpected end of file");
+    let (io, mut peer) = duplex(1024);
+    let head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhi";
+    peer.write_all(head).await.unwrap();
+    let error = Mutex::new(None);
+    let service = service_fn(|request: Request<Incoming>| {
+        let error = &error;
+        async move {
+            *error.lock().unwrap() = Some(request.into_body().collect().await.unwrap_err());
+            Ok::<_, Infallible>(hello())
+        }
+    });
+    let io = Breaks(TokioIo::new(io), false);
+    server::conn::http1::Builder::new().serve_connection(io, service).await.ok();
+    let error = error.into_inner().unwrap().unwrap();
+    let text = "error reading a body from connection: unexpected end of file";
+    assert_eq!(chain(&error), text);
+}
+
+#[tokio::test]
+async fn http09_responses_takes_all_for_the_body() {
+    prose().says("all that such a server sends is the body, its first line included");
+    let (io, mut peer) = duplex(1024);
+    let (mut sender, connection) = client::conn::http1::Builder::new()
+        .http09_responses(true)
+        .handshake(TokioIo::new(io))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let sent = "ICY 200 OK\r\nicy-name: radio\r\n\r\nmusic";
+    let answer = async {
+        head(&mut peer).await;
+        peer.write_all(sent.as_bytes()).await.unwrap();
+        drop(peer);
+    };
+    let response = tokio::join!(sender.send_request(get()), answer).0.unwrap();
+    assert_eq!((response.status().as_u16(), response.version()), (200, Version::HTTP_09));
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), sent);
+}
+
+/// What a server of HTTP/2 gets as `:authority` and as `host`.
+async fn received_hosts(
+    request: Request<Empty<Bytes>>,
+) -> (Option<String>, Vec<String>) {
+    let (io, peer) = duplex(1 << 20);
+    let hosts = Arc::new(Mutex::new(None));
+    let seen = hosts.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let authority = request.uri().authority().map(ToString::to_string);
+        let host = request.headers().get_all("host").iter();
+        let host = host.map(|it| it.to_str().unwrap().to_owned()).collect();
+        *seen.lock().unwrap() = Some((authority, host));
+        ready(Ok::<_, Infallible>(hello()))
+    });
+    let server = server::conn::http2::Builder::new(TokioExecutor::new());
+    tokio::spawn(server.serve_connection(TokioIo::new(peer), service));
+    let client =
+        Client::builder(TokioExecutor::new()).http2_only(true).build(once(Broken::new(io)));
+    client.request(request).await.unwrap();
+    let hosts = hosts.lock().unwrap().take();
+    hosts.unwrap()
+}
+
+#[tokio::test]
+async fn over_http2_a_host_that_is_set_goes_out_beside_the_authority() {
+    prose().says("A host header that your client sets goes out beside :authority");
+    let get = || Request::get("http://a.test/");
+    let with = get().header("host", "b.test").body(Empty::new()).unwrap();
+    let authority = Some("a.test".to_owned());
+    assert_eq!(received_hosts(with).await, (authority.clone(), vec!["b.test".to_owned()]));
+    let without = get().body(Empty::new()).unwrap();
+    assert_eq!(received_hosts(without).await, (authority, vec![]));
+}
+
+#[tokio::test]
+async fn a_larger_limit_takes_large_headers_over_http2() {
+    let (sent, received) = large_headers(|builder| {
+        builder.max_header_list_size(1 << 16);
+    })
+    .await;
+    assert_eq!(received.unwrap().headers()["a"].len(), sent);
+}
+
+#[tokio::test]
+async fn a_connection_after_its_upgrade_takes_a_shutdown_and_a_poll() {
+    prose().says("Update hyper, which ignores both from hyper 1.3 on");
+    let (mut peer, io) = duplex(1024);
+    let ask = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: chat\r\n\r\n";
+    peer.write_all(ask).await.unwrap();
+    let upgraded = Mutex::new(None);
+    let service = service_fn(|request: Request<Incoming>| {
+        *upgraded.lock().unwrap() = Some(hyper::upgrade::on(request));
+        let mut response = hello();
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response.headers_mut().insert(UPGRADE, "chat".parse().unwrap());
+        ready(Ok::<_, Infallible>(response))
+    });
+    let mut connection = server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    (&mut connection).await.unwrap();
+    let upgraded = upgraded.lock().unwrap().take().unwrap();
+    upgraded.await.unwrap();
+    Pin::new(&mut connection).graceful_shutdown();
+    connection.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_address_in_use_has_its_number() {
+    prose().says("something listens on this address and port");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let error = tokio::net::TcpListener::bind(address).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    let said = if cfg!(target_os = "linux") {
+        let text = "Address already in use (os error 98)";
+        assert_eq!(error.to_string(), text);
+        text.to_owned()
+    } else {
+        error.to_string()
+    };
+    let before = hyper_014::Server::try_bind(&address).map(drop).unwrap_err();
+    assert_eq!(before.to_string(), format!("error creating server listener: {said}"));
+}
+
+/// The ports of connections that have ended, and are kept.
+#[cfg(target_os = "linux")]
+fn waiting() -> BTreeSet<u16> {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    // TIME_WAIT is 6, and the port of this side is after the colon.
+    let waiting = rows.filter(|row| row[3] == "06");
+    waiting
+        .map(|row| u16::from_str_radix(row[1].split_once(':').unwrap().1, 16).unwrap())
+        .collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_side_that_closes_first_keeps_its_port() {
+    prose().says("the side that closed it first keeps the port in TIME_WAIT");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let ports = [(); 5].map(|()| {
+        let client = std::net::TcpStream::connect(address).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let port = client.local_addr().unwrap().port();
+        drop(client);
+        // It has seen the end, and then closes as well.
+        assert_eq!(io::Read::read(&mut server, &mut [0]).unwrap(), 0);
+        drop(server);
+        port
+    });
+    harness::wait("TIME_WAIT", || waiting().is_superset(&ports.into()));
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    let range: Vec<u16> = range.split_whitespace().map(|it| it.parse().unwrap()).collect();
+    assert!(ports.iter().all(|port| (range[0]..=range[1]).contains(port)), "{ports:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_announced_and_not_sent_has_no_end() {
+    prose().says("hyper has no limit for that");
+    let (mut peer, io) = duplex(1024);
+    let head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhi";
+    peer.write_all(head).await.unwrap();
+    let service = service_fn(async |request: Request<Incoming>| {
+        request.into_body().collect().await?;
+        Ok::<_, hyper::Error>(hello())
+    });
+    let connection = server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(io), service);
+    tokio::time::timeout(seconds(86_400), connection).await.expect_err("it waits");
+}
+
+#[tokio::test]
+async fn of_a_length_and_chunks_the_chunks_are_read() {
+    prose().says("hyper reads the chunks, and removes the length before your handler sees the request");
+    prose().says("After the response it closes the connection");
+    let head = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n";
+    let read = Mutex::new(None);
+    let service = |request: Request<Incoming>| {
+        let read = &read;
+        async move {
+            let length = request.headers().get(CONTENT_LENGTH).cloned();
+            let body = request.into_body().collect().await?.to_bytes();
+            *read.lock().unwrap() = Some((length, body));
+            Ok::<_, hyper::Error>(hello())
+        }
+    };
+    // The client would go on: it is hyper that ends the connection.
+    let (result, answer) =
+        served(format!("{head}5\r\nhello\r\n0\r\n\r\n").as_bytes(), false, service).await;
+    result.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.ends_with("hello"), "{answer}");
+    assert_eq!(read.into_inner().unwrap(), Some((None, Bytes::from("hello"))));
+}
+
+/// The memory of a program in KiB.
+#[cfg(target_os = "linux")]
+fn memory(program: &harness::Program) -> i64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_memory_of_hello_world_levels_off() {
+    prose().says("with the server of Hello World, the memory levels off after the first rounds");
+    let program = harness::Program::start("hello-world");
+    let before = memory(&program);
+    let descriptors =
+        || fs::read_dir(format!("/proc/{}/fd", program.id())).unwrap().count();
+    let idle = descriptors();
+    let rounds: Vec<i64> = (0..8)
+        .map(|_| {
+            let mut connections: Vec<_> = (0..300).map(|_| program.connect()).collect();
+            for connection in &mut connections {
+                connection.send(format!(
+                    "GET / HTTP/1.1\r\nhost: a\r\na: {}\r\n\r\n",
+                    "x".repeat(50_000)
+                ));
+                assert_eq!(connection.response().unwrap().status(), "HTTP/1.1 200 OK");
+            }
+            drop(connections);
+            harness::wait("the end of all connections", || descriptors() == idle);
+            memory(&program)
+        })
+        .collect();
+    let grown = rounds[0] - before;
+    assert!(grown > 1024, "it stays high: {before}, {rounds:?}");
+    let later = rounds[7] - rounds[3];
+    assert!(later < grown / 2, "it levels off: {before}, {rounds:?}");
 }
