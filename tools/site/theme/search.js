@@ -8,8 +8,8 @@
 // Readers paste lines of a log, or all that a compiler says. So a section is also found if its whole title
 // stands in the query, whatever else does. `…` in a title stands for any text.
 //
-// A question has words that no section has. So to four words and more, or where few sections are found, those
-// answer that have the most of its words in prose: a word counts the more, the fewer sections have it.
+// A question has words that no section has. So to four words and more, or where few sections are found, those sections
+// answer that are nearest to it: a word counts the more, the fewer sections have it.
 // A section may have other words for what it is about, which nobody sees: `<!-- also: … -->` in its page.
 "use strict";
 
@@ -119,7 +119,7 @@ let searchTexts;
 
     // The sections that are nearest to a question: BM25 over prose, title and page, what part of the question they have at all, and
     // how well their best phrase matches it. The weights are those that found most of 300 questions from issue trackers, each
-    // third of which was ranked with what the others had taught. An introduction, and a table that has everything, says less than a section.
+    // quarter of which was ranked with what the others had taught. An introduction, and a table that has everything, says less than a section.
     const nearest = (words) => {
         index ??= indexed();
         const { entries, weigh, sum, means } = index;
