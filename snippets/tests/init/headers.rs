@@ -1,7 +1,6 @@
 //! What src/init/headers.md promises.
 
 use std::collections::BTreeSet;
-use std::panic::catch_unwind;
 
 use headers::Mime;
 use http_body_util::{BodyExt, Empty};
@@ -14,6 +13,7 @@ use hyper::{Request, Response};
 
 use harness::{Program, Prose, page, root};
 
+use crate::init::runtime::panics;
 use crate::server::hello_world::survives_running_out_of_descriptors;
 
 /// The program itself, for requests without a socket.
@@ -40,13 +40,6 @@ async fn ask(path: &str, headers: &[(&str, &[u8])]) -> (HeaderMap, u16, String) 
 fn all(headers: &HeaderMap, name: HeaderName) -> Vec<String> {
     let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
     headers.get_all(name).iter().map(text).collect()
-}
-
-/// What a panic says.
-fn panic(call: impl FnOnce() + std::panic::UnwindSafe) -> String {
-    let panic = catch_unwind(call).expect_err("no panic");
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.unwrap_or_else(|| panic.downcast_ref::<String>().unwrap().clone())
 }
 
 #[test]
@@ -109,10 +102,11 @@ async fn the_id_of_the_client_is_kept_if_it_is_one() {
     }
     let mut made = BTreeSet::new();
     let long = "a".repeat(65);
-    for id in ["", "a b", "a\"", "é", &long] {
-        let (headers, ..) = ask("/", &[("x-request-id", id.as_bytes())]).await;
-        let id: u64 = headers[ID].to_str().unwrap().parse().unwrap();
-        assert!(made.insert(id), "{id} is not new");
+    for sent in ["", "a b", "a\"", "é", &long] {
+        let (headers, ..) = ask("/", &[("x-request-id", sent.as_bytes())]).await;
+        let number = headers[ID].to_str().ok().and_then(|id| id.parse::<u64>().ok());
+        let number = number.unwrap_or_else(|| panic!("{sent:?} has no new id: {headers:?}"));
+        assert!(made.insert(number), "{number} is not new");
     }
     let (headers, ..) = ask("/", &[]).await;
     assert!(made.insert(headers[ID].to_str().unwrap().parse().unwrap()));
@@ -140,30 +134,30 @@ fn names_take_any_case_where_they_are_not_static() {
     }
 
     let name = String::from("X-Color");
-    let panicked = panic(move || drop(HeaderName::from_static(name.leak())));
+    let panicked = panics(move || drop(HeaderName::from_static(name.leak())));
     assert_eq!(panicked, "HeaderName::from_static with invalid bytes");
 }
 
 #[test]
 fn a_text_that_is_no_name_is_not_found_and_not_inserted() {
     headers().says(
-        "is None for get, but insert and append panic: static str is invalid name: InvalidHeaderName",
+        "get returns None, but insert and append panic: static str is invalid name: InvalidHeaderName",
     );
     let value = || HeaderValue::from(1);
     for name in ["two words", "", "é", "colon:"] {
         assert!(HeaderMap::<HeaderValue>::new().get(name).is_none());
         let text = "static str is invalid name: InvalidHeaderName";
-        assert_eq!(panic(|| drop(HeaderMap::new().insert(name, value()))), text);
-        assert_eq!(panic(|| assert!(HeaderMap::new().append(name, value()))), text);
+        assert_eq!(panics(move || drop(HeaderMap::new().insert(name, value()))), text);
+        assert_eq!(panics(move || assert!(HeaderMap::new().append(name, value()))), text);
         assert!(HeaderName::from_bytes(name.as_bytes()).is_err());
     }
-    let missing = panic(|| drop(HeaderMap::<HeaderValue>::new()["x-color"].clone()));
+    let missing = panics(move || drop(HeaderMap::<HeaderValue>::new()["x-color"].clone()));
     assert_eq!(missing, "no entry found for key \"x-color\"");
 }
 
 #[test]
 fn values_hold_any_byte_but_control_characters() {
-    headers().says("control characters are refused in a new value, besides the tab");
+    headers().says("A new value cannot have line breaks or other control characters, except the tab");
     for byte in 0..=u8::MAX {
         let refused = byte.is_ascii_control() && byte != b'\t';
         let value = HeaderValue::from_bytes(&[b'a', byte, b'z']);
@@ -178,9 +172,9 @@ fn values_hold_any_byte_but_control_characters() {
         assert!(text.parse::<HeaderValue>().is_err());
         assert!(HeaderValue::try_from(text.to_owned()).is_err());
     }
-    headers().says("with a panic, HeaderValue::from_static with invalid bytes");
+    headers().says("It panics: HeaderValue::from_static with invalid bytes");
     for text in ["Zürich", "a\n"] {
-        let panicked = panic(|| drop(HeaderValue::from_static(text)));
+        let panicked = panics(move || drop(HeaderValue::from_static(text)));
         assert_eq!(panicked, "HeaderValue::from_static with invalid bytes");
     }
 }
@@ -318,7 +312,7 @@ fn typed_insert_replaces() {
 
 #[test]
 fn two_headers_of_one_name_arrive_and_two_lengths_do_not() {
-    headers().says("hyper does not look for duplicates, except of content-length");
+    headers().says("hyper does not look for duplicates, except for content-length");
     let program = Program::start("headers");
     let mut connection = program.connect();
     connection.send(
@@ -343,7 +337,7 @@ fn a_map_has_a_limit_that_no_peer_reaches() {
     for index in 1..names {
         map.try_insert(name(index).unwrap(), HeaderValue::from(0)).unwrap();
     }
-    headers().says("even for a name that it has");
+    headers().says("even for a name that it already has");
     for name in [name(names).unwrap(), name(0).unwrap()] {
         let value = HeaderValue::from(0);
         let error = map.try_append(name.clone(), value.clone()).unwrap_err();
@@ -353,8 +347,8 @@ fn a_map_has_a_limit_that_no_peer_reaches() {
         let (mut one, mut other) = (map.clone(), map.clone());
         let (same, too) = (name.clone(), value.clone());
         for text in [
-            panic(move || drop(one.insert(same, too))),
-            panic(move || assert!(other.append(name, value))),
+            panics(move || drop(one.insert(same, too))),
+            panics(move || assert!(other.append(name, value))),
         ] {
             assert_eq!(text, "size overflows MAX_SIZE: MaxSizeReached");
         }

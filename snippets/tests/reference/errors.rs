@@ -52,7 +52,7 @@ use tower_service::Service as _;
 use crate::client::failures::chain;
 use crate::client::https::{Identity, ca, sign};
 use crate::client::retries::frame;
-use crate::server::tls::{alpn, connect as connect_tls};
+use crate::server::tls::{alert, alpn, connect as connect_tls};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type BoxBody = http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>;
@@ -133,15 +133,17 @@ fn seconds(count: u64) -> Duration {
 /// A connection that fails where it is told to.
 struct Broken {
     io: TokioIo<DuplexStream>,
-    /// It fails after this many.
+    /// It fails after this many, with this error.
     reads: Option<usize>,
+    error: io::ErrorKind,
     write: bool,
     shutdown: bool,
 }
 
 impl Broken {
     fn new(io: DuplexStream) -> Broken {
-        Broken { io: TokioIo::new(io), reads: None, write: false, shutdown: false }
+        let error = io::ErrorKind::ConnectionReset;
+        Broken { io: TokioIo::new(io), reads: None, error, write: false, shutdown: false }
     }
 }
 
@@ -152,7 +154,7 @@ impl Read for Broken {
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut self.reads {
-            Some(0) => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            Some(0) => return Poll::Ready(Err(self.error.into())),
             Some(reads) => *reads -= 1,
             None => {}
         }
@@ -1316,9 +1318,9 @@ async fn tls(all: &mut Vec<Seen>) {
         peer.shutdown().await.unwrap();
         seen(entry, connect_tls(io, known(), "a.test").await.expect_err(entry))
     };
-    // A fatal alert with this number: RFC 8446, 6.
-    all.push(answered("received fatal alert: UnrecognisedName", &[21, 3, 3, 0, 2, 2, 112]).await);
-    all.push(answered("received fatal alert: InternalError", &[21, 3, 3, 0, 2, 2, 80]).await);
+    // The numbers of alerts: RFC 8446, 6.
+    all.push(answered("received fatal alert: UnrecognisedName", &alert(112)).await);
+    all.push(answered("received fatal alert: InternalError", &alert(80)).await);
     let no_tls = "received corrupt message of type InvalidContentType";
     all.push(answered(no_tls, b"HTTP/1.1 400 Bad Request\r\n\r\n").await);
     all.push(answered("tls handshake eof", b"").await);
@@ -2140,6 +2142,21 @@ impl hyper::body::Body for NoBytes {
 }
 
 #[tokio::test]
+async fn three_visible_characters_are_refused_in_a_path() {
+    prose().says("In a path, <, > and a backtick must be percent-encoded; letters such as é need not");
+    let visible = ('!'..='~').filter(|it| !['#', '?'].contains(it));
+    for character in visible.chain(['é']) {
+        let head = format!("GET /{character} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        let service = |_| ready(Ok::<_, Infallible>(hello()));
+        let (result, answer) = served(head.as_bytes(), false, service).await;
+        let refused = ['<', '>', '`'].contains(&character);
+        let debug = result.err().map(|error| format!("{error:?}"));
+        let expected = refused.then(|| "hyper::Error(Parse(Uri))".to_owned());
+        assert_eq!(debug, expected, "{character}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn the_length_stays_in_a_response_to_head() {
     prose().says("In a response to HEAD it is right, and stays");
     let head = b"HEAD / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
@@ -2182,43 +2199,6 @@ fn accept_has_the_address_of_a_client_that_has_reset_the_connection() {
     assert!(error.to_string().ends_with("(os error 107)"), "{error}");
 }
 
-/// The rest of a body cannot be read: TLS has ended without a word.
-struct Breaks(TokioIo<DuplexStream>, bool);
-
-impl Read for Breaks {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        if std::mem::replace(&mut self.1, true) {
-            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-        }
-        Pin::new(&mut self.0).poll_read(cx, buffer)
-    }
-}
-
-impl Write for Breaks {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
 #[tokio::test]
 async fn an_end_below_hyper_has_another_text() {
     prose().says("If the chain ends with unexpected end of file");
@@ -2233,7 +2213,9 @@ async fn an_end_below_hyper_has_another_text() {
             Ok::<_, Infallible>(hello())
         }
     });
-    let io = Breaks(TokioIo::new(io), false);
+    // TLS ends without a word after the first read.
+    let mut io = Broken::new(io);
+    (io.reads, io.error) = (Some(1), io::ErrorKind::UnexpectedEof);
     server::conn::http1::Builder::new().serve_connection(io, service).await.ok();
     let error = error.into_inner().unwrap().unwrap();
     let text = "error reading a body from connection: unexpected end of file";
@@ -2420,20 +2402,13 @@ async fn of_a_length_and_chunks_the_chunks_are_read() {
     assert_eq!(read.into_inner().unwrap(), Some((None, Bytes::from("hello"))));
 }
 
-/// The memory of a program in KiB.
-#[cfg(target_os = "linux")]
-fn memory(program: &harness::Program) -> i64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn the_memory_of_hello_world_levels_off() {
     prose().says("with the server of Hello World, the memory levels off after the first rounds");
     let program = harness::Program::start("hello-world");
-    let before = memory(&program);
+    let memory = || harness::memory(program.id()).expect("Linux tells it") as i64;
+    let before = memory();
     let descriptors =
         || fs::read_dir(format!("/proc/{}/fd", program.id())).unwrap().count();
     let idle = descriptors();
@@ -2450,7 +2425,7 @@ fn the_memory_of_hello_world_levels_off() {
             let connections: Vec<_> = (0..300).map(ask).collect();
             drop(connections);
             harness::wait("the end of all connections", || descriptors() == idle);
-            memory(&program)
+            memory()
         })
         .collect();
     let grown = rounds[0] - before;

@@ -23,7 +23,7 @@ use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 
-use harness::{Answer, Connection, Program, page, wait};
+use harness::{Answer, Connection, Program, memory, page, wait};
 
 use crate::server::hello_world::survives_running_out_of_descriptors;
 
@@ -35,9 +35,9 @@ struct Files {
 
 /// Starts the program for this folder.
 fn serve(folder: impl AsRef<OsStr>) -> Program {
-    // `Program` puts the address last. The file tells which process to look at.
+    // `Program` puts the address last. `exec` keeps the number of the process.
     let mut command = Command::new("sh");
-    command.args(["-c", "echo $$ > \"$1\"/.pid; exec \"$0\" \"$2\" \"$1\""]);
+    command.args(["-c", "exec \"$0\" \"$2\" \"$1\""]);
     command.arg(harness::cargo::program("files")).arg(folder);
     Program::listen(command)
 }
@@ -432,15 +432,6 @@ fn what_is_no_file_is_refused_at_once() {
     }
 }
 
-/// The memory of a process, in kB.
-fn memory(files: &Files) -> u64 {
-    let pid = fs::read_to_string(files.path(".pid")).unwrap();
-    let status = fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap();
-    let resident =
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    resident.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 #[test]
 fn a_large_file_takes_little_memory() {
     let prose = page("server/files");
@@ -451,7 +442,8 @@ fn a_large_file_takes_little_memory() {
     let size = size * 1_000_000_000;
     files.sparse("large", size);
     files.get("/small");
-    let before = memory(&files);
+    let used = || memory(files.program.id()).expect("Linux tells the memory");
+    let before = used();
     // This client does not read on, so the server must not read ahead for it.
     let _stalled = files.begin("/large");
     let (mut connection, length) = files.begin("/large");
@@ -463,7 +455,7 @@ fn a_large_file_takes_little_memory() {
         left -= count;
         if looked - left >= 100_000_000 || left == 0 {
             looked = left;
-            let grown = memory(&files).saturating_sub(before);
+            let grown = used().saturating_sub(before);
             assert!(grown < most * 1_000, "{grown} kB more, and {left} bytes to go");
         }
     }
@@ -556,9 +548,8 @@ fn a_client_that_leaves_is_no_trouble() {
         files.begin("/large");
     }
     assert_eq!(files.get("/ten").body, TEXT);
-    let pid = fs::read_to_string(files.path(".pid")).unwrap();
     wait("the close of the files", || {
-        let open = fs::read_dir(format!("/proc/{}/fd", pid.trim())).unwrap();
+        let open = fs::read_dir(format!("/proc/{}/fd", files.program.id())).unwrap();
         open.flatten().all(|entry| {
             fs::read_link(entry.path()).is_ok_and(|path| !path.ends_with("large"))
         })

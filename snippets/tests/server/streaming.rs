@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking, yield_now};
 use tokio::time::timeout;
 
-use harness::{Connection, LIMIT, Program, page, wait};
+use harness::{Connection, LIMIT, Program, memory, page, wait};
 
 use program::Streamed;
 
@@ -67,13 +67,6 @@ fn pause(connection: &mut Connection) -> u64 {
     last
 }
 
-/// The memory of the program in KiB, where Linux tells it.
-fn memory(program: &Program) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", program.id())).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse().ok()
-}
-
 #[test]
 fn the_first_numbers_arrive_while_the_others_are_made() {
     let program = Program::start("streaming");
@@ -105,12 +98,12 @@ fn a_reader_that_stops_stops_the_producer() {
     let program = Program::start("streaming");
     let mut other = program.connect();
     stats(&mut other);
-    let before = memory(&program);
+    let before = memory(program.id());
     let mut connection = program.connect();
     connection.get("/numbers");
     let made = pause(&mut other);
     // What the kernel's buffers hold is none of the program's memory.
-    if let (Some(before), Some(after)) = (before, memory(&program)) {
+    if let (Some(before), Some(after)) = (before, memory(program.id())) {
         let grown = after.saturating_sub(before);
         assert!(grown < 16 * 1024, "the program has grown by {grown} KiB");
     }

@@ -399,7 +399,7 @@ const DECODE_ERROR: u8 = 50;
 const PROTOCOL_VERSION: u8 = 70;
 
 /// A fatal alert of TLS.
-fn alert(code: u8) -> [u8; 7] {
+pub fn alert(code: u8) -> [u8; 7] {
     [21, 3, 3, 0, 2, 2, code]
 }
 

@@ -9,13 +9,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use harness::root;
+use harness::{root, rows};
 use regex::Regex;
 
 const PAGE: &str = "src/upgrading/names.md";
 const LIST: &str = "snippets/upgrading/names.txt";
 const OLDER: &str = "snippets/upgrading/older.txt";
-const OLDER_HEADING: &str = "## Older than 0.14 {#older}";
+const OLDER_HEADING: &str = "Older than 0.14 {#older}";
 
 #[test]
 fn the_index_has_each_name_of_hyper_0_14_once() {
@@ -46,15 +46,12 @@ fn each_name_of_the_list_is_one_of_hyper_0_14() {
 fn the_older_names_are_those_of_the_list_and_none_is_of_hyper_0_14() {
     let list = fs::read_to_string(root().join(LIST)).unwrap();
     let older = fs::read_to_string(root().join(OLDER)).unwrap();
-    let page = fs::read_to_string(root().join(PAGE)).unwrap();
-    let (_, section) = page.split_once(OLDER_HEADING).unwrap_or_else(|| {
-        panic!("{PAGE} has no {OLDER_HEADING:?}: put it above the names before 0.14")
-    });
     let code = Regex::new("`([^`]+)`").unwrap();
     let mut on_page = BTreeSet::new();
-    for row in section.lines().filter(|line| line.starts_with("| `")) {
-        let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
-        let [before, gone, _] = cells[..] else { panic!("{PAGE}: three cells: {row}") };
+    for row in rows(PAGE, OLDER_HEADING) {
+        let [before, gone, _] = &row.cells[..] else {
+            panic!("{PAGE}:{}: it has not three cells", row.line)
+        };
         // What stands after "as in" is an example.
         let names = before.split(", as in ").next().unwrap();
         on_page.extend(code.captures_iter(names).map(|it| format!("{gone} {}", &it[1])));
@@ -80,7 +77,7 @@ fn defects(list: &str, page: &str) -> Vec<String> {
 
     let (mut module, mut above) = (String::new(), String::new());
     let (mut names, mut defects) = (BTreeMap::<String, usize>::new(), Vec::new());
-    let of_0_14 = page.lines().take_while(|line| *line != OLDER_HEADING);
+    let of_0_14 = page.lines().take_while(|line| !line.ends_with(OLDER_HEADING));
     for (line, text) in (1..).zip(of_0_14) {
         let mut found = Vec::new();
         let mut defect =

@@ -215,6 +215,13 @@ pub fn wait(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// The resident memory of a process in KiB, where Linux tells it: `VmRSS` in proc_pid_status(5).
+pub fn memory(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
 /// Asserts that each of these pieces was printed, in any order: tasks print at the same time, and an
 /// error is written in pieces, so a line of another task can come between them.
 pub fn assert_prints(printed: &[String], pieces: &[&str]) {
