@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::fs;
 use std::future::pending;
 use std::io;
 use std::pin::Pin;
