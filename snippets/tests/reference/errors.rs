@@ -20,10 +20,14 @@ use futures_util::stream;
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
-use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{
+    CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode, Uri, Version, client, server};
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode, Uri, Version, client, server,
+};
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::connect::proxy::{SocksV4, SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
@@ -1395,6 +1399,76 @@ async fn bodies(all: &mut Vec<Seen>) {
     }));
 }
 
+// The http crate.
+
+fn http(all: &mut Vec<Seen>) {
+    /// The error, if its entry begins with what `{:?}` prints.
+    fn begins(entry: &'static str, error: impl Into<BoxError>) -> Seen {
+        let error = error.into();
+        page("reference/errors").says(&format!("{entry} {error:?}."));
+        seen(entry, error)
+    }
+    let uri = |text: &str| text.parse::<Uri>().unwrap_err();
+    for text in ["example.com/foo", "file:///foo"] {
+        all.push(begins("invalid format", uri(text)));
+    }
+    for text in ["/two words", "/line\n", "/<", "/>", "http://grün.de/"] {
+        all.push(begins("invalid uri character", uri(text)));
+    }
+    all.push(begins("invalid authority", uri("http://::1/")));
+    assert!("http://[::1]:3000/".parse::<Uri>().is_ok());
+    for text in ["", "http://"] {
+        all.push(begins("empty string", uri(text)));
+    }
+    let most = page("reference/errors").number("A Uri holds at most {} bytes") as usize;
+    assert!("/".repeat(most).parse::<Uri>().is_ok());
+    all.push(begins("uri too long", uri(&"/".repeat(most + 1))));
+
+    let whole: Uri = "http://a.test/".parse().unwrap();
+    let without = |remove: fn(&mut hyper::http::uri::Parts)| {
+        let mut parts = whole.clone().into_parts();
+        remove(&mut parts);
+        Uri::from_parts(parts).unwrap_err()
+    };
+    all.push(begins("scheme missing", without(|parts| parts.scheme = None)));
+    for (error, text) in [
+        (without(|parts| parts.authority = None), "authority missing"),
+        (without(|parts| parts.path_and_query = None), "path missing"),
+    ] {
+        assert_eq!(error.to_string(), text);
+    }
+    let builder = Uri::builder().authority("a.test").path_and_query("/").build();
+    assert_eq!(builder.unwrap_err().to_string(), "scheme missing");
+
+    let value = "token\n".parse::<HeaderValue>();
+    all.push(begins("failed to parse header value", value.unwrap_err()));
+    let value = HeaderValue::from_str("Zürich").unwrap();
+    all.push(begins("failed to convert header to a str", value.to_str().unwrap_err()));
+    for name in ["", "two words", "a:"] {
+        let name = name.parse::<HeaderName>();
+        all.push(begins("invalid HTTP header name", name.unwrap_err()));
+    }
+    for method in ["", "GET "] {
+        all.push(begins("invalid HTTP method", Method::from_bytes(method.as_bytes()).unwrap_err()));
+    }
+    let [least, most] = page("reference/errors").numbers("The number is not from {} to {}.");
+    for number in [least as u16, most as u16] {
+        assert!(StatusCode::from_u16(number).is_ok(), "{number}");
+    }
+    for number in [least as u16 - 1, most as u16 + 1] {
+        all.push(begins("invalid status code", StatusCode::from_u16(number).unwrap_err()));
+    }
+    let capacity = HeaderMap::<HeaderValue>::try_with_capacity(1 << 16);
+    all.push(begins("max size reached", capacity.unwrap_err()));
+
+    all.push(caught("HeaderName::from_static with invalid bytes", || {
+        HeaderName::from_static("X-Request-Id");
+    }));
+    all.push(caught("static str is not valid URI: …", || {
+        Uri::from_static("example.com/foo");
+    }));
+}
+
 // Panics.
 
 async fn panics(all: &mut Vec<Seen>) {
@@ -1472,7 +1546,8 @@ async fn panics(all: &mut Vec<Seen>) {
 const PAGE: &str = "src/reference/errors.md";
 const CRATES: [&str; 3] = ["hyper", "hyper-util", "http-body-util"];
 /// Crates of which the page has those texts that readers meet, and not all.
-const TLS_CRATES: [(&str, &str); 4] = [
+const OTHERS: [(&str, &str); 5] = [
+    ("http", "1"),
     ("rustls", "0.23"),
     ("rustls-pki-types", "1"),
     ("tokio-rustls", "0.26"),
@@ -1631,7 +1706,7 @@ struct Source {
     version: String,
     /// Each with what finds it among the code of the page.
     texts: Vec<(Text, Regex)>,
-    /// Of one of [`TLS_CRATES`] in place of its texts: all that is in quotes in its code.
+    /// Of one of [`OTHERS`] in place of its texts: all that is in quotes in its code.
     literals: Vec<String>,
     quoted: BTreeMap<String, String>,
 }
@@ -1641,7 +1716,7 @@ static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| {
         let read = sources::locked(name, if name == "hyper" { "1" } else { "0.1" });
         source(name, &read)
     });
-    let tls = TLS_CRATES.into_iter().map(|(name, version)| {
+    let others = OTHERS.into_iter().map(|(name, version)| {
         let read = sources::locked(name, version);
         Source {
             name,
@@ -1651,7 +1726,7 @@ static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| {
             quoted: quoted(&read),
         }
     });
-    crates.chain([source("h2", &sources::locked("h2", "0.4"))]).chain(tls).collect()
+    crates.chain([source("h2", &sources::locked("h2", "0.4"))]).chain(others).collect()
 });
 
 fn quoted(read: &sources::Crate) -> BTreeMap<String, String> {
@@ -1937,6 +2012,7 @@ fn all() -> Vec<Seen> {
         proxies(&mut all).await;
         tls(&mut all).await;
         bodies(&mut all).await;
+        http(&mut all);
         panics(&mut all).await;
         all
     })
