@@ -6,7 +6,9 @@ use std::error::Error;
 use std::fs;
 use std::future::{Ready, pending, ready};
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream,
+};
 use std::os::unix::net::UnixListener;
 
 use std::path::{Path, PathBuf};
@@ -626,6 +628,23 @@ async fn errors_of_names_and_addresses() {
     let debug = format!("{error:?}");
     assert!(debug.contains(&first.to_string()), "{debug}");
     assert!(!debug.contains(&second.to_string()), "{debug}");
+}
+
+/// The zone of a link-local address: of the URL it is not read, of a resolver it is kept.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_link_local_address_needs_a_zone_from_a_resolver() {
+    let without = error(HttpConnector::new(), "http://[fe80::1]:1/").await;
+    let expected = "tcp connect error: Invalid argument (os error 22)";
+    assert!(without.ends_with(expected), "{without}");
+    connectors().says(expected);
+    let in_url = error(HttpConnector::new(), "http://[fe80::1%25lo]:1/").await;
+    assert!(in_url.starts_with("client error (Connect): dns error: "), "{in_url}");
+
+    let address = SocketAddrV6::new("fe80::1".parse().unwrap(), 0, 0, 1);
+    let error = ends(http(&[address.into()]), "http://a.test:1/").await.unwrap_err();
+    let debug = format!("{error:?}");
+    assert!(debug.contains("[fe80::1%1]:1"), "{debug}");
 }
 
 #[tokio::test]

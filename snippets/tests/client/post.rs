@@ -362,6 +362,55 @@ async fn a_get_sends_no_body_of_unknown_length() {
     assert_eq!(bytes, "GET / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\ntea");
 }
 
+/// A server that answers in this version, and keeps the connection: the bytes of two requests.
+async fn two_requests(
+    version: &str,
+    body: fn() -> BoxBody<Bytes, io::Error>,
+) -> [String; 2] {
+    let (near, mut far) = duplex(1024);
+    let (mut sender, conn) = http1::handshake(TokioIo::new(near)).await.unwrap();
+    tokio::spawn(conn);
+    let answer =
+        format!("{version} 200 OK\r\nconnection: keep-alive\r\ncontent-length: 0\r\n\r\n");
+    let mut sent = [const { String::new() }; 2];
+    for sent in &mut sent {
+        sender.ready().await.unwrap();
+        let response =
+            sender.send_request(request(Method::POST).body(body()).unwrap());
+        let server = async {
+            let mut bytes = [0; 1024];
+            // All that comes before the client waits for an answer.
+            let mut piece = timeout(LIMIT, far.read(&mut bytes)).await;
+            while let Ok(Ok(length)) = piece {
+                sent.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
+                piece = timeout(LIMIT, far.read(&mut bytes)).await;
+            }
+            far.write_all(answer.as_bytes()).await.unwrap();
+        };
+        let (response, ()) = tokio::join!(response, server);
+        assert!(response.unwrap().status().is_success(), "without an error");
+    }
+    sent
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_response_of_http10_a_body_of_unknown_length_is_not_sent() {
+    page("client/post").says("a body of unknown length is not sent, again without an error");
+    let unknown = || stream(&["te", "a"]).boxed();
+    let known = || Full::from("tea").map_err(|never| match never {}).boxed();
+
+    let [first, second] = two_requests("HTTP/1.0", unknown).await;
+    assert!(first.starts_with("POST / HTTP/1.1\r\n") && first.ends_with(CHUNKS), "{first}");
+    assert_eq!(second, "POST / HTTP/1.0\r\nhost: x\r\nconnection: keep-alive\r\n\r\n");
+
+    let [_, second] = two_requests("HTTP/1.0", known).await;
+    assert!(second.starts_with("POST / HTTP/1.0\r\n"), "{second}");
+    assert!(second.ends_with("content-length: 3\r\n\r\ntea"), "{second}");
+
+    let [_, second] = two_requests("HTTP/1.1", unknown).await;
+    assert!(second.starts_with("POST / HTTP/1.1\r\n") && second.ends_with(CHUNKS), "{second}");
+}
+
 #[tokio::test]
 async fn a_clone_of_a_request_shares_its_bytes_and_sends_the_same() {
     let request = program::json("http://x/", &"tea").unwrap();

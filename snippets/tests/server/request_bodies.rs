@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, sleep, timeout};
 
-use harness::{Answer, Connection, Program};
+use harness::{Answer, Connection, Program, page};
 
 /// The program itself, for tests on an in-memory connection with a clock that they move.
 #[allow(dead_code)]
@@ -145,6 +145,17 @@ fn a_body_has_the_length_that_is_announced() {
     let mut connection = program.connect();
     connection.send(sized("/uploads", "", 4) + "teatime\r\n\r\n");
     assert_eq!(connection.response().unwrap().text(), "4 bytes\n");
+    assert_eq!(connection.response().unwrap().status(), "HTTP/1.1 400 Bad Request");
+}
+
+/// Nothing is announced: a request, unlike a response, does not end with the connection.
+#[test]
+fn a_body_without_length_and_chunks_is_empty() {
+    page("server/request-bodies").says("The handler gets an empty body, and the next request gets a 400.");
+    let program = Program::start("request-bodies");
+    let mut connection = program.connect();
+    connection.send(head("/uploads", "") + "teatime\r\n\r\n");
+    assert_eq!(connection.response().unwrap().text(), "0 bytes\n");
     assert_eq!(connection.response().unwrap().status(), "HTTP/1.1 400 Bad Request");
 }
 

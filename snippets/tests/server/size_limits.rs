@@ -16,7 +16,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use socket2::{Domain, Socket, Type};
-use tokio::io::{AsyncWriteExt, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::time::sleep;
 
 use harness::{Connection, Program, Prose, page, wait};
@@ -214,17 +214,45 @@ fn a_buffer_has_a_least_size() {
     sizes().says(text);
 }
 
+#[tokio::test]
+async fn the_answers_of_hyper_have_no_body() {
+    sizes().says("your handler is not called, they have no body");
+    let headers = "a: b\r\n".repeat(101);
+    for (request, status) in [
+        ("GET / FTP/1.0\r\n\r\n".to_owned(), "400 Bad Request"),
+        (format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(65_535)), "414 URI Too Long"),
+        (format!("GET / HTTP/1.1\r\n{headers}\r\n"), "431 Request Header Fields Too Large"),
+    ] {
+        let (mut client, io) = duplex(1024 * 1024);
+        client.write_all(request.as_bytes()).await.unwrap();
+        let service = service_fn(async |_: Request<Incoming>| -> Result<Response<Empty<Bytes>>, Infallible> {
+            unreachable!("hyper answers by itself")
+        });
+        let conn = http1::Builder::new().serve_connection(TokioIo::new(io), service);
+        conn.await.unwrap_err();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+        assert!(answer.contains("\r\ncontent-length: 0\r\n"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn chunk_extensions_and_trailers_are_limited() {
     let extensions = 1024 * sizes().number("{} KiB of chunk extensions") as usize;
     let trailers = 1024 * sizes().number("{} KiB of trailers") as usize;
     let extension = |size| format!("1;{}\r\nx\r\n0\r\n\r\n", "e".repeat(size));
     let trailer = |size| format!("0\r\nt: {}\r\n\r\n", "t".repeat(size));
+    let most = sizes().number("over {} trailers") as usize;
+    let several = |count| format!("0\r\n{}\r\n", "t: t\r\n".repeat(count));
     for (body, fails) in [
         (extension(extensions - 100), None),
         (extension(extensions), Some("chunk extensions over limit")),
         (trailer(trailers - 100), None),
         (trailer(trailers), Some("chunk trailers bytes over limit")),
+        (several(most), None),
+        (several(most + 1), Some("chunk trailers count overflow")),
     ] {
         let (mut client, conn) = bare(with_timers());
         let head = "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
