@@ -72,7 +72,7 @@ fn fetch(
                     seen.lock().unwrap().push(request);
                     sleep(delay).await;
                     let response = format!(
-                        "HTTP/1.1 {status} x\r\nlocation: {location}\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok"
+                        "HTTP/1.1 {status} x\r\nlocation: {location}\r\nset-cookie: new=1\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok"
                     );
                     stream.write_all(response.as_bytes()).await.unwrap();
                 });
@@ -156,6 +156,15 @@ fn after_301_302_and_303_a_post_becomes_a_get_without_a_body() {
         assert!(!head.contains("content-"), "{status}: {head}");
         assert_eq!(body, "", "{status}");
     }
+}
+
+/// Each response of the test sets one.
+#[test]
+fn a_cookie_of_a_redirect_is_not_kept() {
+    redirects().says("hyper keeps no cookies, nor does FollowRedirect.");
+    let head = second(Method::GET, 302).head;
+    assert!(head.contains("\r\ncookie: secret\r\n"), "what the caller has set: {head}");
+    assert!(!head.contains("new=1"), "{head}");
 }
 
 #[test]

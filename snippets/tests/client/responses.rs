@@ -166,6 +166,20 @@ fn a_body_that_is_cut_short_is_an_error_if_its_end_is_known() {
 }
 
 #[tokio::test]
+async fn a_response_in_another_encoding_ends_with_its_connection() {
+    responses().says("A response whose transfer-encoding is not chunked, such as identity, also ends with its connection.");
+    let (mut sender, mut far) = connect().await;
+    let request = Request::new(Empty::<Bytes>::new());
+    sender.ready().await.unwrap();
+    let response = sender.send_request(request);
+    far.read_u8().await.unwrap();
+    far.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: identity\r\n\r\n2\r\nhi").await.unwrap();
+    drop(far);
+    let body = response.await.unwrap().into_body().collect().await;
+    assert_eq!(body.unwrap().to_bytes(), "2\r\nhi", "as it is, and without an error");
+}
+
+#[tokio::test]
 async fn over_http2_a_reset_is_an_error_but_no_error_is_a_complete_body() {
     for (reason, whole) in [(Reason::INTERNAL_ERROR, false), (Reason::NO_ERROR, true)]
     {

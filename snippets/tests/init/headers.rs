@@ -1,15 +1,20 @@
 //! What src/init/headers.md promises.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 
 use headers::Mime;
 use http_body_util::{BodyExt, Empty};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{
     AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, VARY,
     WWW_AUTHENTICATE,
 };
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncWriteExt, duplex};
 
 use harness::{Program, Prose, page, root};
 
@@ -69,6 +74,25 @@ fn there_is_no_retain() {
     let names: Vec<_> = methods.into_iter().map(|it| it.name).collect();
     assert!(names.contains(&"remove".to_owned()), "{names:?}");
     assert!(!names.contains(&"retain".to_owned()), "there is one now: change the page");
+}
+
+/// hyper#4060.
+#[tokio::test]
+async fn values_of_a_request_share_the_buffer_of_its_head() {
+    headers().says("a clone keeps the whole buffer");
+    let (mut client, io) = duplex(1024);
+    let (head, [a, b]) = ("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n", ["a: one\r\n", "b: two\r\n"]);
+    client.write_all(format!("{head}{a}{b}\r\n").as_bytes()).await.unwrap();
+    let service = service_fn(async |request: Request<Incoming>| {
+        let [a, b] = ["a", "b"].map(|name| request.headers()[name].clone());
+        let place = |value: &HeaderValue| value.as_bytes().as_ptr() as usize;
+        assert_eq!(place(&b) - place(&a), "one\r\nb: ".len(), "as they came");
+        let copy = HeaderValue::from_bytes(a.as_bytes()).unwrap();
+        let distance = place(&copy).abs_diff(place(&a));
+        assert!(distance > 3, "the copy is at the same place");
+        Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+    });
+    http1::Builder::new().serve_connection(TokioIo::new(io), service).await.unwrap();
 }
 
 #[tokio::test]

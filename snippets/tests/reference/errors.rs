@@ -56,6 +56,7 @@ use tower_service::Service as _;
 use crate::client::failures::chain;
 use crate::client::https::{Identity, ca, sign};
 use crate::client::retries::frame;
+use crate::server::limits::{END_HEADERS_AND_STREAM, HEADERS, goaway};
 use crate::server::tls::{alert, alpn, connect as connect_tls};
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -1437,6 +1438,8 @@ fn http(all: &mut Vec<Seen>) {
     ] {
         assert_eq!(error.to_string(), text);
     }
+    let path = "foo".parse::<hyper::http::uri::PathAndQuery>();
+    all.push(begins("path does not start with slash", path.unwrap_err()));
     let builder = Uri::builder().authority("a.test").path_and_query("/").build();
     assert_eq!(builder.unwrap_err().to_string(), "scheme missing");
 
@@ -2509,4 +2512,25 @@ fn the_memory_of_hello_world_levels_off() {
     // A leak would add about as much in each of these four rounds.
     let later = rounds[7] - rounds[3];
     assert!(later < 2 * grown, "it levels off: {before}, {rounds:?}");
+}
+
+/// hyper#3750: a client of a Unix socket that sends its path as the authority.
+#[tokio::test(start_paused = true)]
+async fn over_http2_an_authority_must_be_a_host() {
+    prose().says("if the authority is no host, such as the path of a Unix socket");
+    const PROTOCOL_ERROR: u32 = 1;
+    for (authority, resets) in [("localhost", vec![]), ("/run/a.sock", vec![PROTOCOL_ERROR])] {
+        let (client, io) = duplex(1024);
+        let service = service_fn(|_| ready(Ok::<_, Infallible>(hello())));
+        tokio::spawn(
+            server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(io), service),
+        );
+        // GET / over http, and an authority that is not indexed: RFC 7541, 6.2.2.
+        let mut head = b"\x82\x86\x84\x01".to_vec();
+        head.push(authority.len() as u8);
+        head.extend(authority.as_bytes());
+        let request = frame(HEADERS, END_HEADERS_AND_STREAM, 1, &head);
+        assert_eq!(goaway(client, vec![request]).await, (None, resets), "{authority}");
+    }
 }

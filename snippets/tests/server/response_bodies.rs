@@ -1,5 +1,6 @@
 //! What src/server/response-bodies.md promises.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::ready;
 use std::io;
@@ -11,7 +12,7 @@ use futures_util::stream;
 use http_body_util::channel::Channel;
 use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
 use http_body_util::{BodyExt, Either, Empty, Full, StreamBody};
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Buf, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{
     CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, TRAILER,
     TRANSFER_ENCODING,
@@ -21,6 +22,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::net::{TcpListener, TcpStream};
 use tower::{Layer, ServiceExt};
 
 use harness::{Program, page};
@@ -539,6 +541,61 @@ async fn compression_removes_the_length_and_keeps_the_etag() {
         (None, None)
     );
     assert_eq!(response.body().size_hint().exact(), None);
+}
+
+/// Bytes in two places, of which `chunks_vectored` gives the first alone by default.
+struct Two(VecDeque<Bytes>);
+
+impl Buf for Two {
+    fn remaining(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.0.front().map_or(&[], |first| first)
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while count > 0 {
+            let first = self.0.front_mut().unwrap();
+            let part = count.min(first.len());
+            first.advance(part);
+            count -= part;
+            if first.is_empty() {
+                self.0.pop_front();
+            }
+        }
+    }
+}
+
+/// Over TCP, because a `DuplexStream` takes one piece at a time.
+#[tokio::test]
+async fn a_buf_of_several_places_loses_its_order_in_chunks() {
+    page("server/response-bodies").says("the default of chunks_vectored knows only the first place");
+    async fn sent(builder: http1::Builder) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, server) = tokio::join!(client, listener.accept());
+        let service = service_fn(async |_: Request<Incoming>| {
+            let two = Two(["hello, ", "world"].map(Bytes::from).into());
+            let body = stream::iter([Ok::<_, Infallible>(Frame::data(two))]);
+            Ok::<_, Infallible>(Response::new(StreamBody::new(body)))
+        });
+        let conn = builder.serve_connection(TokioIo::new(server.unwrap().0), service);
+        let mut client = client.unwrap();
+        client.write_all(GET.as_bytes()).await.unwrap();
+        conn.await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+    let whole = "C\r\nhello, world\r\n0\r\n\r\n";
+    let mut one_at_a_time = plain();
+    one_at_a_time.writev(false);
+    assert_eq!(sent(one_at_a_time).await, whole);
+    let mixed = sent(plain()).await;
+    assert_ne!(mixed, whole, "hyper or bytes has changed: correct the page");
+    assert!(mixed.starts_with("C\r\nhello, "), "{mixed}");
 }
 
 #[tokio::test]

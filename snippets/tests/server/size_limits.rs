@@ -215,6 +215,26 @@ fn a_buffer_has_a_least_size() {
 }
 
 #[tokio::test]
+async fn each_chunk_is_a_frame() {
+    sizes().says("Chunks of one byte arrive as frames of one byte");
+    let (mut client, io) = duplex(1024);
+    let service = service_fn(async |request: Request<Incoming>| {
+        let mut body = request.into_body();
+        let mut sizes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            sizes.push(frame?.into_data().unwrap().len());
+        }
+        assert_eq!(sizes, [1; 20]);
+        Ok::<_, hyper::Error>(Response::new(Empty::<Bytes>::new()))
+    });
+    let conn = http1::Builder::new().serve_connection(TokioIo::new(io), service);
+    let chunks = "1\r\nx\r\n".repeat(20);
+    let head = "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+    client.write_all(format!("{head}{chunks}0\r\n\r\n").as_bytes()).await.unwrap();
+    conn.await.unwrap();
+}
+
+#[tokio::test]
 async fn the_answers_of_hyper_have_no_body() {
     sizes().says("your handler is not called, they have no body");
     let headers = "a: b\r\n".repeat(101);

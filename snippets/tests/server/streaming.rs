@@ -26,7 +26,7 @@ use tokio::io::{
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking, yield_now};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use harness::{Connection, LIMIT, Program, memory, page, wait};
 
@@ -568,6 +568,49 @@ async fn only_a_write_finds_a_client_that_hyper_does_not_read_from() {
         go_on.send(()).await.unwrap();
         assert!(dropped.in_time().await, "it goes on although its client has left");
     }
+}
+
+/// The states of the sockets of this machine with this local and this remote port: proc_net_tcp(5).
+#[cfg(target_os = "linux")]
+fn states(local: u16, remote: u16) -> Vec<String> {
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let (local, remote) = (format!(":{local:04X}"), format!(":{remote:04X}"));
+    let fields = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    fields
+        .filter(|it| it[1].ends_with(&local) && it[2].ends_with(&remote))
+        .map(|it| it[3].to_owned())
+        .collect()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_client_that_nobody_reads_from_leaves_its_socket_in_close_wait() {
+    page("server/streaming").says("Until then its socket is in CLOSE_WAIT, as ss shows.");
+    const CLOSE_WAIT: &str = "08";
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut client = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let (server, from) = listener.accept().await.unwrap();
+    let service = service_fn(async |upload: Request<Incoming>| {
+        pending::<()>().await;
+        drop(upload);
+        Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+    });
+    let conn = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+    let conn = tokio::spawn(conn);
+    let upload = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhello";
+    client.write_all(upload).await.unwrap();
+    drop(client);
+    let all = async {
+        while states(port, from.port()) != [CLOSE_WAIT] {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LIMIT, all).await.expect("the socket in CLOSE_WAIT");
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(states(port, from.port()), [CLOSE_WAIT]);
+    assert!(!conn.is_finished());
+    conn.abort();
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -532,6 +533,42 @@ async fn http2_needs_no_permission_and_a_connect() {
         let expected = if method == "GET" { Err(NONE.to_owned()) } else { Ok(()) };
         assert_eq!(note.wait().await, expected, "{method}");
     }
+}
+
+/// hyper#4049: what is written waits, in hyper and in h2, for a client that does not read.
+#[tokio::test(start_paused = true)]
+async fn over_http2_a_writer_waits_for_its_peer() {
+    page("reference/versions").says("an upgraded stream waits for its peer");
+    let (client, server) = duplex(64 * 1024);
+    let written = Arc::new(AtomicUsize::new(0));
+    let count = written.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let (on, count) = (hyper::upgrade::on(&mut request), count.clone());
+        tokio::spawn(async move {
+            let mut stream = TokioIo::new(on.await.unwrap());
+            while stream.write_all(&[b'.'; 1024]).await.is_ok() {
+                count.fetch_add(1024, Relaxed);
+            }
+        });
+        async { Ok::<_, Infallible>(answer(200)) }
+    });
+    let conn = http2::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(server), service);
+    tokio::spawn(conn);
+    let io = TokioIo::new(client);
+    let mut builder = conn::http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(65_535);
+    let (mut sender, conn) = builder.handshake(io).await.unwrap();
+    tokio::spawn(conn);
+    let request = Request::connect("x:80").body(Empty::<Bytes>::new()).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    let tunnel = hyper::upgrade::on(response).await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    let first = written.load(Relaxed);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(written.load(Relaxed), first, "it still writes");
+    assert!((65_535..256 * 1024).contains(&first), "{first} bytes");
+    drop(tunnel);
 }
 
 /// A connection whose upgrade is taken apart by `take`, after a request with some bytes behind it.
