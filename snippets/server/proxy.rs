@@ -230,6 +230,7 @@ impl Backend {
         *self.down_until() = Some(Instant::now() + DOWN);
     }
 
+    // ANCHOR: uri
     /// The pool finds a connection by scheme and authority.
     fn uri(&self, target: &Uri) -> Result<Uri, StatusCode> {
         let root = PathAndQuery::from_static("/");
@@ -240,6 +241,7 @@ impl Backend {
             .build()
             .map_err(|_| StatusCode::BAD_REQUEST)
     }
+    // ANCHOR_END: uri
 }
 
 // ANCHOR: check

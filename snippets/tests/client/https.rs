@@ -1057,6 +1057,14 @@ fn openssl(folder: &Path, more: &[&str]) -> Program {
 #[test]
 #[ignore = "needs openssl"]
 fn others_openssl() {
+    page("client/https").says("OpenSSL says wrong version number.");
+    let plain = Program::start("hello-world");
+    let mut command = Command::new("openssl");
+    command.args(["s_client", "-connect", &plain.address.to_string()]);
+    let printed = command.stdin(Stdio::null()).output().unwrap().stderr;
+    let printed = String::from_utf8(printed).unwrap();
+    assert!(printed.contains("wrong version number"), "{printed}");
+
     let folder = folder();
     let identity = ["-cert", "cert.pem", "-key", "key.pem"];
     for version in ["-tls1_2", "-tls1_3"] {

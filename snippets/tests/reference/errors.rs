@@ -28,7 +28,7 @@ use hyper::service::service_fn;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, Uri, Version, client, server,
 };
-use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::client::legacy::connect::proxy::{SocksV4, SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::client::legacy::{self, Client};
@@ -530,7 +530,11 @@ async fn answered(entry: &'static str, bytes: &[u8]) -> Seen {
 }
 
 async fn clients(all: &mut Vec<Seen>) {
-    all.push(answered("invalid HTTP status-code parsed", b"HTTP/1.1 2x0 OK\r\n\r\n").await);
+    for line in ["HTTP/1.1 2x0 OK", "HTTP/1.1 200 O\x01K"] {
+        let response = format!("{line}\r\n\r\n");
+        let status = "invalid HTTP status-code parsed";
+        all.push(answered(status, response.as_bytes()).await);
+    }
     all.push(answered("invalid HTTP version parsed", b"SSH-2.0-OpenSSH_9.9\r\n").await);
     all.push(answered("connection closed before message completed", b"").await);
     all.push(answered("invalid HTTP header parsed", b"HTTP/1.1 200 OK\r\na b: c\r\n\r\n").await);
@@ -1421,9 +1425,11 @@ fn http(all: &mut Vec<Seen>) {
     for text in ["", "http://"] {
         all.push(begins("empty string", uri(text)));
     }
-    let most = page("reference/errors").number("A Uri holds at most {} bytes") as usize;
+    let most = page("reference/errors")
+        .number("the target of a request is longer than {} bytes") as usize;
     assert!("/".repeat(most).parse::<Uri>().is_ok());
-    all.push(begins("uri too long", uri(&"/".repeat(most + 1))));
+    let long = uri(&"/".repeat(most + 1));
+    assert_eq!((&*long.to_string(), &*format!("{long:?}")), ("uri too long", "InvalidUri(TooLong)"));
 
     let whole: Uri = "http://a.test/".parse().unwrap();
     let without = |remove: fn(&mut hyper::http::uri::Parts)| {
@@ -2259,6 +2265,26 @@ async fn a_lookup_without_a_descriptor_is_a_dns_error() {
         .build::<_, Empty<Bytes>>(HttpConnector::new_with_resolver(resolver));
     let error = client.get(Uri::from_static("http://a.test/")).await.unwrap_err();
     assert_eq!(chain(&error), format!("client error (Connect): dns error: {text}"));
+}
+
+/// A request is often the last thing that a program or a test begins.
+#[test]
+fn a_lookup_ends_with_its_runtime() {
+    prose().says("With task … was cancelled, the runtime of the request has stopped.");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let handle = runtime.handle().clone();
+    runtime.shutdown_background();
+    let entered = handle.enter();
+    let lookup = GaiResolver::new().call("localhost".parse().unwrap());
+    drop(entered);
+    let lookup = Arc::new(Mutex::new(Some(lookup)));
+    let resolver =
+        tower::service_fn(move |_: Name| lookup.lock().unwrap().take().unwrap());
+    let mut connector = HttpConnector::new_with_resolver(resolver);
+    let connecting = connector.call(Uri::from_static("http://localhost/"));
+    let error = paused(connecting).unwrap_err();
+    let text = chain(&error);
+    assert!(is_part("dns error: task … was cancelled", &text), "{text}");
 }
 
 #[cfg(target_os = "linux")]
