@@ -1044,6 +1044,14 @@ fn others_nginx() {
     assert_eq!(client(&server, &folder, &own), (true, expected));
 }
 
+#[test]
+fn nothing_here_needs_openssl() {
+    page("client/https").says("or use hyper-rustls, as on this page, which needs no OpenSSL");
+    let lock = std::fs::read_to_string(harness::root().join("Cargo.lock")).unwrap();
+    assert!(lock.contains("name = \"rustls\""), "the lock file has other words");
+    assert!(!lock.contains("name = \"openssl-sys\""), "cargo tree --invert openssl-sys");
+}
+
 fn openssl(folder: &Path, more: &[&str]) -> Program {
     Program::of_others(|port| {
         let mut command = Command::new("openssl");

@@ -26,6 +26,7 @@ use hyper_util::client::legacy::connect::{
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::{Notify, Semaphore, oneshot};
@@ -319,6 +320,40 @@ async fn connection_close_ends_reuse() {
     }
     assert_eq!(network.opened(), 5, "the client says close");
     until("the end of all", || network.closed() == 5).await;
+}
+
+#[tokio::test]
+async fn the_host_has_no_port_that_is_that_of_the_scheme() {
+    prose().says("without the port if it is that of the scheme. One that you set stays as it is.");
+    let other = "http://a.test:8080/";
+    for (url, set, host) in [
+        ("http://a.test/", None, "a.test"),
+        ("http://a.test:80/", None, "a.test"),
+        ("https://a.test:443/", None, "a.test"),
+        ("http://a.test:443/", None, "a.test:443"),
+        (other, None, "a.test:8080"),
+        (other, Some("b.test:80"), "b.test:80"),
+    ] {
+        let (io, mut server) = Memory::pair();
+        let io = Arc::new(Mutex::new(Some(io)));
+        let connector = tower::service_fn(move |_: Uri| {
+            std::future::ready(Ok::<_, io::Error>(io.lock().unwrap().take().unwrap()))
+        });
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        let mut request = Request::get(url);
+        if let Some(set) = set {
+            request = request.header("host", set);
+        }
+        let request = request.body(Empty::<Bytes>::new()).unwrap();
+        let asked = tokio::spawn(async move { client.request(request).await.map(drop) });
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(server.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        assert_eq!(head, format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n"), "{url}");
+        asked.abort();
+    }
 }
 
 #[tokio::test]

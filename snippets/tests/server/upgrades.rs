@@ -571,6 +571,23 @@ async fn over_http2_a_writer_waits_for_its_peer() {
     drop(tunnel);
 }
 
+#[tokio::test]
+async fn without_shutdown_gives_the_stream_back() {
+    upgrades().says("gives its stream back in place of closing it");
+    let (mut client, server) = duplex(1024);
+    client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let service = service_fn(async |_: Request<Incoming>| Ok::<_, Infallible>(answer(200)));
+    let conn = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+    let mut server = conn.without_shutdown().await.unwrap().io.into_inner();
+    server.write_all(b"more").await.unwrap();
+    drop(server);
+    let mut received = String::new();
+    client.read_to_string(&mut received).await.unwrap();
+    let (head, rest) = received.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    assert_eq!(rest, "more");
+}
+
 /// A connection whose upgrade is taken apart by `take`, after a request with some bytes behind it.
 async fn taken<T, F>(auto: bool, take: T) -> String
 where
