@@ -26,7 +26,7 @@ use hyper_util::client::legacy::connect::{
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::{Notify, Semaphore, oneshot};
@@ -424,6 +424,30 @@ async fn a_request_that_waits_for_a_connection_starts_a_connect_as_well() {
     until("the spare connection", || network.opened() == 2).await;
     let used = network.0.used.load(SeqCst);
     assert_eq!((used, network.closed()), (1, 0), "it is open, and nobody used it");
+}
+
+/// hyper#3199.
+#[tokio::test]
+async fn a_dropped_request_takes_those_with_it_that_wait_for_its_connection() {
+    page("reference/errors").says("or it was dropped, for example by a time limit");
+    let network = Network::new(true);
+    network.hold_connects();
+    let client: Pooled = builder().http2_only(true).build(network.clone());
+    let first = network.send(&client, 1, "http://a.test/");
+    network.asked(1).await;
+    let mut second = network.send(&client, 1, "http://a.test/");
+    for _ in 0..100 {
+        yield_now().await;
+    }
+    assert!(second.try_join_next().is_none(), "it waits");
+    drop(first);
+    let end = timeout(LIMIT, second.join_next()).await.expect("an end").unwrap();
+    let error = end.unwrap().unwrap_err();
+    assert_eq!(error, "client error (Connect): request was canceled");
+    // The next one asks for a connection of its own.
+    let third = network.send(&client, 1, "http://a.test/");
+    network.allow_connects(2);
+    network.release(third).await;
 }
 
 #[tokio::test]

@@ -120,3 +120,17 @@ fn the_client_prints_the_whole_error() {
     let error = "http2 error: connection error detected: frame with invalid size";
     assert_eq!(printed, [error]);
 }
+
+/// What the page says of WebAssembly is read from the sources: nothing here compiles for it.
+#[test]
+fn on_webassembly_tokio_refuses_what_the_legacy_client_needs() {
+    let text = "Only features sync,macros,io-util,rt,time are supported on wasm.";
+    other().says(text);
+    let tokio = sources::locked("tokio", "1").text("src/lib.rs");
+    assert!(tokio.contains(text), "tokio has other words");
+    other().says("client-legacy of hyper-util needs net");
+    let manifest = sources::locked("hyper-util", "0.1").text("Cargo.toml");
+    let (_, legacy) = manifest.split_once("\nclient-legacy = [").unwrap();
+    let (legacy, _) = legacy.split_once(']').unwrap();
+    assert!(legacy.contains("\"tokio/net\""), "{legacy}");
+}

@@ -68,6 +68,8 @@ struct Seen {
     entry: &'static str,
     text: String,
     methods: Vec<&'static str>,
+    /// What `{:?}` prints of the first `hyper::Error` in the chain.
+    debug: Option<String>,
     /// The status that hyper answered with by itself.
     answer: Option<u16>,
 }
@@ -75,6 +77,7 @@ struct Seen {
 fn seen(entry: &'static str, error: impl Into<BoxError>) -> Seen {
     let error = error.into();
     let mut methods = Vec::new();
+    let mut debug = None;
     let mut next: Option<&(dyn Error + 'static)> = Some(&*error);
     // Of the first that has any.
     while let Some(error) = next {
@@ -84,11 +87,12 @@ fn seen(entry: &'static str, error: impl Into<BoxError>) -> Seen {
         }
         if let Some(error) = error.downcast_ref::<hyper::Error>() {
             methods = true_of(error);
+            debug = Some(format!("{error:?}"));
             break;
         }
         next = error.source();
     }
-    Seen { entry, text: chain(&*error), methods, answer: None }
+    Seen { entry, text: chain(&*error), methods, debug, answer: None }
 }
 
 /// The methods of `hyper::Error` that are true of this one.
@@ -114,7 +118,7 @@ fn panicked(entry: &'static str, panic: Box<dyn Any + Send>) -> Seen {
         Ok(text) => *text,
         Err(panic) => (*panic.downcast::<&str>().expect("a text")).to_owned(),
     };
-    Seen { entry, text, methods: Vec::new(), answer: None }
+    Seen { entry, text, methods: Vec::new(), debug: None, answer: None }
 }
 
 fn caught(entry: &'static str, call: impl FnOnce()) -> Seen {
@@ -1668,7 +1672,8 @@ fn is_part(part: &str, chain: &str) -> bool {
 fn wrong_errors(page: &str, seen: &[Seen]) -> Vec<String> {
     let entries = entries(page);
     let mut defects = Vec::new();
-    for Seen { entry, text, methods, answer } in seen {
+    let form = Regex::new(r"With `\{:\?\}`: `(hyper::Error\([^`]*\))`").unwrap();
+    for Seen { entry, text, methods, debug, answer } in seen {
         let Some(entry) = entries.iter().find(|it| it.message == *entry) else {
             defects.push(format!("{PAGE}: it has no entry `{entry}`, whose error is made by snippets/tests/reference/errors.rs: add it, or correct the name there"));
             continue;
@@ -1687,6 +1692,12 @@ fn wrong_errors(page: &str, seen: &[Seen]) -> Vec<String> {
             let wanted = methods.iter().map(|it| format!("`{it}()`"));
             let wanted = wanted.collect::<Vec<_>>().join(", ");
             defects.push(format!("{place}: of the methods these are true of `{}`: begin with \"{wanted}\"", entry.message));
+        }
+        if let (Some(said), Some(debug)) = (form.captures(&entry.text), debug) {
+            let shape = format!("(?s)^{}$", shape(&said[1]));
+            if !Regex::new(&shape).unwrap().is_match(debug) {
+                defects.push(format!("{place}: `{{:?}}` prints `{debug}`, not `{}`: correct it", &said[1]));
+            }
         }
         let wanted = answer.map(|status| format!("hyper answers {status}"));
         if wanted.is_some_and(|wanted| !entry.text.contains(&wanted)) {
@@ -2242,6 +2253,23 @@ async fn three_visible_characters_are_refused_in_a_path() {
 }
 
 #[tokio::test]
+async fn a_body_after_a_response_to_head_is_unexpected() {
+    prose().says("or a body after a response that has none, as to HEAD");
+    let (io, mut server) = duplex(1024);
+    let (mut sender, connection) =
+        client::conn::http1::handshake(TokioIo::new(io)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let head = Request::head("/").body(Empty::<Bytes>::new()).unwrap();
+    let response = sender.send_request(head);
+    server.read_u8().await.unwrap();
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+    server.write_all(answer).await.unwrap();
+    assert_eq!(response.await.unwrap().status(), 200);
+    let error = connection.await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "received unexpected message from connection");
+}
+
+#[tokio::test]
 async fn the_length_stays_in_a_response_to_head() {
     prose().says("In a response to HEAD it is right, and stays");
     let head = b"HEAD / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
@@ -2545,18 +2573,26 @@ fn the_memory_of_hello_world_levels_off() {
 async fn over_http2_an_authority_must_be_a_host() {
     prose().says("if the authority is no host, such as the path of a Unix socket");
     const PROTOCOL_ERROR: u32 = 1;
-    for (authority, resets) in [("localhost", vec![]), ("/run/a.sock", vec![PROTOCOL_ERROR])] {
+    prose().says("Over HTTP/2 there is no 400: the stream is reset, with PROTOCOL_ERROR");
+    let refused = || vec![PROTOCOL_ERROR];
+    for (authority, path, resets) in [
+        ("localhost", "/", vec![]),
+        ("/run/a.sock", "/", refused()),
+        ("localhost", "/<", refused()),
+    ] {
         let (client, io) = duplex(1024);
         let service = service_fn(|_| ready(Ok::<_, Infallible>(hello())));
         tokio::spawn(
             server::conn::http2::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(io), service),
         );
-        // GET / over http, and an authority that is not indexed: RFC 7541, 6.2.2.
-        let mut head = b"\x82\x86\x84\x01".to_vec();
-        head.push(authority.len() as u8);
-        head.extend(authority.as_bytes());
+        // GET over http, and fields that are not indexed: RFC 7541, 6.2.2.
+        let mut head = b"\x82\x86".to_vec();
+        for (index, text) in [(1, authority), (4, path)] {
+            head.extend([index, text.len() as u8]);
+            head.extend(text.as_bytes());
+        }
         let request = frame(HEADERS, END_HEADERS_AND_STREAM, 1, &head);
-        assert_eq!(goaway(client, vec![request]).await, (None, resets), "{authority}");
+        assert_eq!(goaway(client, vec![request]).await, (None, resets), "{authority} {path}");
     }
 }

@@ -571,6 +571,18 @@ async fn over_http2_a_writer_waits_for_its_peer() {
     drop(tunnel);
 }
 
+#[test]
+fn a_connection_of_http2_has_no_with_upgrades() {
+    upgrades().says("so a connection of http2 has no with_upgrades");
+    let hyper = sources::locked("hyper", "1");
+    let has = |file| {
+        let methods = hyper.methods(file, "Connection");
+        methods.iter().any(|it| it.name == "with_upgrades")
+    };
+    assert!(has("src/server/conn/http1.rs"));
+    assert!(!has("src/server/conn/http2.rs"));
+}
+
 #[tokio::test]
 async fn without_shutdown_gives_the_stream_back() {
     upgrades().says("gives its stream back in place of closing it");
