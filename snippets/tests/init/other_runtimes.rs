@@ -114,6 +114,17 @@ fn the_client_prints_the_whole_error() {
     first.head().unwrap();
     first.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     let mut second = server.accept();
+    // The preface, and frames up to the HEADERS of the request.
+    second.bytes("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len()).unwrap();
+    const HEADERS: u8 = 1;
+    loop {
+        let frame = second.bytes(9).unwrap();
+        let length = u32::from_be_bytes([0, frame[0], frame[1], frame[2]]);
+        second.bytes(length as usize).unwrap();
+        if frame[3] == HEADERS {
+            break;
+        }
+    }
     second.send("HTTP/1.1 400 Bad Request\r\n\r\n");
     let (status, printed) = program.wait();
     assert_eq!(status.code(), Some(1));
