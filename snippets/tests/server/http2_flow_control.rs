@@ -21,7 +21,9 @@ use harness::{Prose, page};
 
 use super::http2::program::{self, MAX_CONNECTIONS, MAX_STREAMS, STREAM_WINDOW};
 use super::http2::{Body, Client, PING, ask, begin, client};
-use super::limits::{END_HEADERS_AND_STREAM, HEADERS, SETTINGS, frame, read_frame};
+use super::limits::{
+    END_HEADERS_AND_STREAM, HEADERS, SETTINGS, frame, goaway, read_frame,
+};
 
 const DATA: u8 = 0;
 const WINDOW_UPDATE: u8 = 8;
@@ -291,6 +293,25 @@ async fn largest_window(
         }
     }
     initial as usize
+}
+
+/// A client that sends before it has read the settings, as it may.
+#[tokio::test(start_paused = true)]
+async fn a_window_below_that_of_the_protocol_ends_no_early_upload() {
+    let least = flow().number("of the server is below {} bytes, which a client may send") as u32;
+    const END_HEADERS: u8 = 4;
+    for window in [least, least - 1, 1] {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(window);
+        let (client, _handled) = holding(builder);
+        // POST / over http, authority x.
+        let mut upload = frame(HEADERS, END_HEADERS, 1, b"\x83\x86\x84\x41\x01x");
+        for piece in vec![b'.'; least as usize].chunks(16 * KIB) {
+            upload.extend(frame(DATA, 0, 1, piece));
+        }
+        let end = goaway(client, vec![upload]).await;
+        assert_eq!(end, (None, vec![]), "with a window of {window}");
+    }
 }
 
 /// Reads a frame: its type, its flags, its stream and its payload.
