@@ -2198,16 +2198,16 @@ fn the_checks_find_what_is_missing_changed_and_invented() {
     let seen = defect("The proxy answered 407", "Source: `hyper/src/error.rs`. 407", errors);
     says(&seen, &["a test makes the error `tunnel error: proxy authorization required`"]);
 
-    let compiler = defect("### `type annotations needed`", "### `types needed`", |page| {
+    let compiler = defect("### `evaluation panicked: HeaderName::from_static with invalid bytes`", "### `evaluation failed`", |page| {
         let mut defects = wrong_compiler(page);
         defects.truncate(1);
         defects
     });
-    says(&compiler, &["`type annotations needed`", "body_type_unknown.stderr"]);
-    let never = defect("### `type annotations needed`", "### `types needed`", |page| {
+    says(&compiler, &["`evaluation panicked: HeaderName::from_static with invalid bytes`", "upper_case_name.stderr"]);
+    let never = defect("### `evaluation panicked: HeaderName::from_static with invalid bytes`", "### `evaluation failed`", |page| {
         wrong_compiler(page).split_off(1)
     });
-    says(&never, &["no program in snippets/mistakes ends with `types needed`"]);
+    says(&never, &["no program in snippets/mistakes ends with `evaluation failed`"]);
     let link = defect(" [Decompression](../client/decompression.md).", "", wrong_links);
     says(&link, &["link one"]);
 }
