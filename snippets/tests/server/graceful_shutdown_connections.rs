@@ -1132,6 +1132,14 @@ async fn http2_without_a_preface_never_ends() {
         .keep_alive_timeout(3 * SECOND);
     let (graceful, _client, _conn) = silent_http2(builder, b"").await;
     never_ends(graceful).await;
+
+    // `auto` with one version does not look for the preface, and is no different.
+    let builder = auto::Builder::new(TokioExecutor::new()).http2_only();
+    let (_client, io) = sent(b"").await;
+    let graceful = GracefulShutdown::new();
+    let conn = builder.serve_connection(io, service_fn(answer));
+    let _conn = watched(&graceful, conn.into_owned()).await;
+    never_ends(graceful).await;
 }
 
 #[tokio::test(start_paused = true)]
