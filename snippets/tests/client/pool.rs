@@ -26,7 +26,6 @@ use hyper_util::client::legacy::connect::{
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::{Notify, Semaphore, oneshot};
@@ -36,6 +35,7 @@ use tokio::time::{self, Instant, sleep, timeout};
 use harness::{LIMIT, Program, Prose, Server, page, wait};
 
 use super::failures::Memory;
+use crate::server::upgrades::read_head;
 
 /// The program itself, for its settings and its limits.
 #[allow(dead_code)]
@@ -346,11 +346,7 @@ async fn the_host_has_no_port_that_is_that_of_the_scheme() {
         }
         let request = request.body(Empty::<Bytes>::new()).unwrap();
         let asked = tokio::spawn(async move { client.request(request).await.map(drop) });
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(server.read_u8().await.unwrap());
-        }
-        let head = String::from_utf8(head).unwrap();
+        let head = read_head(&mut server).await;
         assert_eq!(head, format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n"), "{url}");
         asked.abort();
     }

@@ -1414,7 +1414,7 @@ fn http(all: &mut Vec<Seen>) {
     /// The error, if its entry begins with what `{:?}` prints.
     fn begins(entry: &'static str, error: impl Into<BoxError>) -> Seen {
         let error = error.into();
-        page("reference/errors").says(&format!("{entry} {error:?}."));
+        prose().says(&format!("{entry} {error:?}."));
         seen(entry, error)
     }
     let uri = |text: &str| text.parse::<Uri>().unwrap_err();
@@ -1429,7 +1429,7 @@ fn http(all: &mut Vec<Seen>) {
     for text in ["", "http://"] {
         all.push(begins("empty string", uri(text)));
     }
-    let most = page("reference/errors")
+    let most = prose()
         .number("the target of a request is longer than {} bytes") as usize;
     assert!("/".repeat(most).parse::<Uri>().is_ok());
     let long = uri(&"/".repeat(most + 1));
@@ -1464,7 +1464,7 @@ fn http(all: &mut Vec<Seen>) {
     for method in ["", "GET "] {
         all.push(begins("invalid HTTP method", Method::from_bytes(method.as_bytes()).unwrap_err()));
     }
-    let [least, most] = page("reference/errors").numbers("The number is not from {} to {}.");
+    let [least, most] = prose().numbers("The number is not from {} to {}.");
     for number in [least as u16, most as u16] {
         assert!(StatusCode::from_u16(number).is_ok(), "{number}");
     }
@@ -2198,16 +2198,20 @@ fn the_checks_find_what_is_missing_changed_and_invented() {
     let seen = defect("The proxy answered 407", "Source: `hyper/src/error.rs`. 407", errors);
     says(&seen, &["a test makes the error `tunnel error: proxy authorization required`"]);
 
-    let compiler = defect("### `evaluation panicked: HeaderName::from_static with invalid bytes`", "### `evaluation failed`", |page| {
-        let mut defects = wrong_compiler(page);
+    let message = "`evaluation panicked: HeaderName::from_static with invalid bytes`";
+    let renamed = |check: fn(Vec<String>) -> Vec<String>| {
+        let from = format!("### {message}");
+        defect(&from, "### `evaluation failed`", |page| check(wrong_compiler(page)))
+    };
+    let compiler = renamed(|mut defects| {
         defects.truncate(1);
         defects
     });
-    says(&compiler, &["`evaluation panicked: HeaderName::from_static with invalid bytes`", "upper_case_name.stderr"]);
-    let never = defect("### `evaluation panicked: HeaderName::from_static with invalid bytes`", "### `evaluation failed`", |page| {
-        wrong_compiler(page).split_off(1)
-    });
+    says(&compiler, &[message, "upper_case_name.stderr"]);
+    let never = renamed(|mut defects| defects.split_off(1));
     says(&never, &["no program in snippets/mistakes ends with `evaluation failed`"]);
+    let form = defect("`hyper::Error(Parse(UriTooLong))`", "`hyper::Error(Parse(TooLong))`", errors);
+    says(&form, &["prints `hyper::Error(Parse(UriTooLong))`", "correct it"]);
     let link = defect(" [Decompression](../client/decompression.md).", "", wrong_links);
     says(&link, &["link one"]);
 }
@@ -2295,10 +2299,10 @@ async fn a_lookup_without_a_descriptor_is_a_dns_error() {
     assert_eq!(chain(&error), format!("client error (Connect): dns error: {text}"));
 }
 
-/// A request is often the last thing that a program or a test begins.
+/// It begins when the runtime has stopped, as at the end of a test.
 #[test]
 fn a_lookup_ends_with_its_runtime() {
-    prose().says("With task … was cancelled, the runtime of the request has stopped.");
+    prose().says("With task … was cancelled, the runtime of the request has stopped");
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let handle = runtime.handle().clone();
     runtime.shutdown_background();
@@ -2464,13 +2468,9 @@ async fn an_address_in_use_has_its_number() {
 /// The ports of connections that have ended, and are kept.
 #[cfg(target_os = "linux")]
 fn waiting() -> BTreeSet<u16> {
-    let table = fs::read_to_string("/proc/net/tcp").unwrap();
-    let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
-    // TIME_WAIT is 6, and the port of this side is after the colon.
-    let waiting = rows.filter(|row| row[3] == "06");
-    waiting
-        .map(|row| u16::from_str_radix(row[1].split_once(':').unwrap().1, 16).unwrap())
-        .collect()
+    const TIME_WAIT: u8 = 6;
+    let waiting = harness::sockets().into_iter().filter(|it| it.state == TIME_WAIT);
+    waiting.map(|it| it.local_port).collect()
 }
 
 #[cfg(target_os = "linux")]

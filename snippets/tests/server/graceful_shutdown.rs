@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::server::hello_world::survives_running_out_of_descriptors;
-use harness::{Connection, Load, Program, page, wait};
+use harness::{Connection, Load, Program, page, sockets, wait};
 
 const STOPPING: &str = "stopping: waiting for the requests in flight";
 const ENDED: &str = "stopped: every connection has ended in time";
@@ -140,14 +140,9 @@ fn a_half_sent_head_is_cut_off_by_the_header_timeout() {
 
 /// How many bytes wait in the server's socket of a connection between these ports.
 fn unread(server: u16, client: u16) -> u64 {
-    let (server, client) = (format!(":{server:04X}"), format!(":{client:04X}"));
-    let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
-    let socket = sockets
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .find(|socket| socket[1].ends_with(&server) && socket[2].ends_with(&client));
-    let socket = socket.expect("the connection is open");
-    u64::from_str_radix(socket[4].split_once(':').unwrap().1, 16).unwrap()
+    let mut sockets = sockets().into_iter();
+    let socket = sockets.find(|it| it.local_port == server && it.remote_port == client);
+    socket.expect("the connection is open").unread
 }
 
 #[test]

@@ -38,7 +38,7 @@ use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
 use tokio_util::sync::CancellationToken;
 
-use harness::{LIMIT, Program, assert_prints, page, wait};
+use harness::{LIMIT, Program, assert_prints, page, sockets, wait};
 
 // What the two programs do.
 
@@ -290,18 +290,14 @@ fn connections_that_close_at_once_are_no_failure() {
 /// Waits until the server has read all that this client has sent.
 #[cfg(target_os = "linux")]
 pub fn read_by_the_server(client: &StdTcpStream) {
-    let port = |address: io::Result<std::net::SocketAddr>| {
-        format!("0100007F:{:04X}", address.unwrap().port())
-    };
+    let port = |address: io::Result<std::net::SocketAddr>| address.unwrap().port();
     let (client, server) = (port(client.local_addr()), port(client.peer_addr()));
-    let empty = |from: &str, to: &str| {
-        let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
-        sockets.lines().any(|line| {
-            let fields: Vec<_> = line.split_whitespace().collect();
-            fields[1] == from && fields[2] == to && fields[4] == "00000000:00000000"
+    let empty = |from, to| {
+        sockets().iter().any(|it| {
+            (it.local_port, it.remote_port) == (from, to) && it.unsent + it.unread == 0
         })
     };
-    wait("the server to read", || empty(&client, &server) && empty(&server, &client));
+    wait("the server to read", || empty(client, server) && empty(server, client));
 }
 
 #[cfg(target_os = "linux")]

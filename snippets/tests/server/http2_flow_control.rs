@@ -300,17 +300,24 @@ async fn largest_window(
 async fn a_window_below_that_of_the_protocol_ends_no_early_upload() {
     let least = flow().number("of the server is below {} bytes, which a client may send") as u32;
     const END_HEADERS: u8 = 4;
-    for window in [least, least - 1, 1] {
+    const FLOW_CONTROL_ERROR: u32 = 3;
+    for (window, sent, resets) in [
+        (least, least, vec![]),
+        (least - 1, least, vec![]),
+        (1, least, vec![]),
+        // More than a client may send.
+        (1, least + 1, vec![FLOW_CONTROL_ERROR]),
+    ] {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.initial_stream_window_size(window);
         let (client, _handled) = holding(builder);
         // POST / over http, authority x.
         let mut upload = frame(HEADERS, END_HEADERS, 1, b"\x83\x86\x84\x41\x01x");
-        for piece in vec![b'.'; least as usize].chunks(16 * KIB) {
+        for piece in vec![b'.'; sent as usize].chunks(16 * KIB) {
             upload.extend(frame(DATA, 0, 1, piece));
         }
         let end = goaway(client, vec![upload]).await;
-        assert_eq!(end, (None, vec![]), "with a window of {window}");
+        assert_eq!(end, (None, resets), "{sent} bytes, with a window of {window}");
     }
 }
 

@@ -30,8 +30,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking, yield_now};
 use tokio::time::{sleep, timeout};
 
-use harness::{Connection, LIMIT, Program, memory, page, wait};
+use harness::{Connection, LIMIT, Program, memory, page, sockets, wait};
 
+use crate::client::pool::until;
 use program::Streamed;
 
 /// The program itself, for its pieces.
@@ -572,24 +573,11 @@ async fn only_a_write_finds_a_client_that_hyper_does_not_read_from() {
     }
 }
 
-/// The states of the sockets with this local and this remote port: proc_net_tcp(5). A socket may stand there twice
-/// while others come and go.
-#[cfg(target_os = "linux")]
-fn states(local: u16, remote: u16) -> BTreeSet<String> {
-    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let (local, remote) = (format!(":{local:04X}"), format!(":{remote:04X}"));
-    let fields = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    fields
-        .filter(|it| it[1].ends_with(&local) && it[2].ends_with(&remote))
-        .map(|it| it[3].to_owned())
-        .collect()
-}
-
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_client_that_nobody_reads_from_leaves_its_socket_in_close_wait() {
     page("server/streaming").says("Until then its socket is in CLOSE_WAIT, as ss shows.");
-    let close_wait = BTreeSet::from(["08".to_owned()]);
+    const CLOSE_WAIT: u8 = 8;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut client = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -604,14 +592,14 @@ async fn a_client_that_nobody_reads_from_leaves_its_socket_in_close_wait() {
     let upload = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhello";
     client.write_all(upload).await.unwrap();
     drop(client);
-    let all = async {
-        while states(port, from.port()) != close_wait {
-            sleep(Duration::from_millis(10)).await;
-        }
+    let states = || -> BTreeSet<u8> {
+        let ours = sockets().into_iter();
+        let ours = ours.filter(|it| (it.local_port, it.remote_port) == (port, from.port()));
+        ours.map(|it| it.state).collect()
     };
-    timeout(LIMIT, all).await.expect("the socket in CLOSE_WAIT");
+    until("the socket in CLOSE_WAIT", || states() == [CLOSE_WAIT].into()).await;
     sleep(Duration::from_millis(500)).await;
-    assert_eq!(states(port, from.port()), close_wait);
+    assert_eq!(states(), [CLOSE_WAIT].into());
     assert!(!conn.is_finished());
     conn.abort();
 }

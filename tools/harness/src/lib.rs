@@ -18,8 +18,8 @@ use book::Book;
 
 pub use number::{Prose, page};
 pub use program::{
-    Answer, Connection, LIMIT, Load, Program, Server, assert_prints, memory, spawn,
-    wait,
+    Answer, Connection, LIMIT, Load, Program, Server, assert_prints, memory, sockets,
+    spawn, wait,
 };
 pub use table::{Row, rows};
 pub use transcript::transcript;

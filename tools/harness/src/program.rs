@@ -222,6 +222,44 @@ pub fn memory(process: u32) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
+/// An IPv4 socket, as Linux lists it in `/proc/net/tcp`: proc_net_tcp(5).
+pub struct Socket {
+    pub local_port: u16,
+    pub remote_port: u16,
+    /// 6 is TIME_WAIT, 8 is CLOSE_WAIT.
+    pub state: u8,
+    /// Bytes that the peer has not confirmed.
+    pub unsent: u64,
+    /// Bytes that the program has not read.
+    pub unread: u64,
+}
+
+/// The sockets of this machine. One may be listed twice while others come and go.
+///
+/// # Panics
+///
+/// If the system is not Linux, or lists them in another way.
+pub fn sockets() -> Vec<Socket> {
+    let hex = |text: &str| {
+        u64::from_str_radix(text, 16).expect("a number of /proc/net/tcp")
+    };
+    let port = |address: &str| hex(address.split_once(':').expect("a port").1) as u16;
+    let table = fs::read_to_string("/proc/net/tcp").expect("Linux has /proc/net/tcp");
+    let rows =
+        table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    rows.map(|row| {
+        let (unsent, unread) = row[4].split_once(':').expect("two queues");
+        Socket {
+            local_port: port(row[1]),
+            remote_port: port(row[2]),
+            state: hex(row[3]) as u8,
+            unsent: hex(unsent),
+            unread: hex(unread),
+        }
+    })
+    .collect()
+}
+
 /// Asserts that each of these pieces was printed, in any order: tasks print at the same time, and an
 /// error is written in pieces, so a line of another task can come between them.
 pub fn assert_prints(printed: &[String], pieces: &[&str]) {
