@@ -68,7 +68,7 @@ struct Seen {
     entry: &'static str,
     text: String,
     methods: Vec<&'static str>,
-    /// What `{:?}` prints of the first `hyper::Error` in the chain.
+    /// What `{:?}` prints of the first `hyper::Error` in the chain, or of an error of the crate http.
     debug: Option<String>,
     /// The status that hyper answered with by itself.
     answer: Option<u16>,
@@ -1411,23 +1411,22 @@ async fn bodies(all: &mut Vec<Seen>) {
 // The http crate.
 
 fn http(all: &mut Vec<Seen>) {
-    /// The error, if its entry begins with what `{:?}` prints.
-    fn begins(entry: &'static str, error: impl Into<BoxError>) -> Seen {
+    fn of_http(entry: &'static str, error: impl Into<BoxError>) -> Seen {
         let error = error.into();
-        prose().says(&format!("{entry} {error:?}."));
-        seen(entry, error)
+        let debug = Some(format!("{error:?}"));
+        Seen { debug, ..seen(entry, error) }
     }
     let uri = |text: &str| text.parse::<Uri>().unwrap_err();
     for text in ["example.com/foo", "file:///foo"] {
-        all.push(begins("invalid format", uri(text)));
+        all.push(of_http("invalid format", uri(text)));
     }
     for text in ["/two words", "/line\n", "/<", "/>", "http://grün.de/"] {
-        all.push(begins("invalid uri character", uri(text)));
+        all.push(of_http("invalid uri character", uri(text)));
     }
-    all.push(begins("invalid authority", uri("http://::1/")));
+    all.push(of_http("invalid authority", uri("http://::1/")));
     assert!("http://[::1]:3000/".parse::<Uri>().is_ok());
     for text in ["", "http://"] {
-        all.push(begins("empty string", uri(text)));
+        all.push(of_http("empty string", uri(text)));
     }
     let most = prose()
         .number("the target of a request is longer than {} bytes") as usize;
@@ -1441,7 +1440,7 @@ fn http(all: &mut Vec<Seen>) {
         remove(&mut parts);
         Uri::from_parts(parts).unwrap_err()
     };
-    all.push(begins("scheme missing", without(|parts| parts.scheme = None)));
+    all.push(of_http("scheme missing", without(|parts| parts.scheme = None)));
     for (error, text) in [
         (without(|parts| parts.authority = None), "authority missing"),
         (without(|parts| parts.path_and_query = None), "path missing"),
@@ -1449,30 +1448,30 @@ fn http(all: &mut Vec<Seen>) {
         assert_eq!(error.to_string(), text);
     }
     let path = "foo".parse::<hyper::http::uri::PathAndQuery>();
-    all.push(begins("path does not start with slash", path.unwrap_err()));
+    all.push(of_http("path does not start with slash", path.unwrap_err()));
     let builder = Uri::builder().authority("a.test").path_and_query("/").build();
     assert_eq!(builder.unwrap_err().to_string(), "scheme missing");
 
     let value = "token\n".parse::<HeaderValue>();
-    all.push(begins("failed to parse header value", value.unwrap_err()));
+    all.push(of_http("failed to parse header value", value.unwrap_err()));
     let value = HeaderValue::from_str("Zürich").unwrap();
-    all.push(begins("failed to convert header to a str", value.to_str().unwrap_err()));
+    all.push(of_http("failed to convert header to a str", value.to_str().unwrap_err()));
     for name in ["", "two words", "a:"] {
         let name = name.parse::<HeaderName>();
-        all.push(begins("invalid HTTP header name", name.unwrap_err()));
+        all.push(of_http("invalid HTTP header name", name.unwrap_err()));
     }
     for method in ["", "GET "] {
-        all.push(begins("invalid HTTP method", Method::from_bytes(method.as_bytes()).unwrap_err()));
+        all.push(of_http("invalid HTTP method", Method::from_bytes(method.as_bytes()).unwrap_err()));
     }
     let [least, most] = prose().numbers("The number is not from {} to {}.");
     for number in [least as u16, most as u16] {
         assert!(StatusCode::from_u16(number).is_ok(), "{number}");
     }
     for number in [least as u16 - 1, most as u16 + 1] {
-        all.push(begins("invalid status code", StatusCode::from_u16(number).unwrap_err()));
+        all.push(of_http("invalid status code", StatusCode::from_u16(number).unwrap_err()));
     }
     let capacity = HeaderMap::<HeaderValue>::try_with_capacity(1 << 16);
-    all.push(begins("max size reached", capacity.unwrap_err()));
+    all.push(of_http("max size reached", capacity.unwrap_err()));
 
     all.push(caught("HeaderName::from_static with invalid bytes", || {
         HeaderName::from_static("X-Request-Id");
@@ -1698,6 +1697,11 @@ fn wrong_errors(page: &str, seen: &[Seen]) -> Vec<String> {
             if !Regex::new(&shape).unwrap().is_match(debug) {
                 defects.push(format!("{place}: `{{:?}}` prints `{debug}`, not `{}`: correct it", &said[1]));
             }
+        }
+        let debug = debug.as_ref().filter(|_| entry.group == "The http crate");
+        let begin = debug.map(|debug| format!("`{debug}`"));
+        if begin.as_ref().is_some_and(|begin| !entry.text.trim_start().starts_with(begin)) {
+            defects.push(format!("{place}: `{{:?}}` prints {}: begin with that", begin.unwrap()));
         }
         let wanted = answer.map(|status| format!("hyper answers {status}"));
         if wanted.is_some_and(|wanted| !entry.text.contains(&wanted)) {
@@ -2212,6 +2216,8 @@ fn the_checks_find_what_is_missing_changed_and_invented() {
     says(&never, &["no program in snippets/mistakes ends with `evaluation failed`"]);
     let form = defect("`hyper::Error(Parse(UriTooLong))`", "`hyper::Error(Parse(TooLong))`", errors);
     says(&form, &["prints `hyper::Error(Parse(UriTooLong))`", "correct it"]);
+    let begin = defect("`InvalidUri(InvalidAuthority)`. ", "", errors);
+    says(&begin, &[PAGE, "prints `InvalidUri(InvalidAuthority)`: begin with that"]);
     let link = defect(" [Decompression](../client/decompression.md).", "", wrong_links);
     says(&link, &["link one"]);
 }

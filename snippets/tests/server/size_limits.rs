@@ -283,7 +283,7 @@ async fn chunk_extensions_and_trailers_are_limited() {
             None => assert!(answer(&mut client).await.starts_with("HTTP/1.1 200 OK")),
             Some(text) => {
                 let end = end(conn).await.1.unwrap_err();
-                assert!(end.contains(text), "{end}");
+                assert!(end.contains(text), "it ends with {end:?}, not with {text:?}: compare the table of src/server/size-limits.md");
             }
         }
     }
